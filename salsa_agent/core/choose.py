@@ -1,0 +1,238 @@
+"""Rules B3-B7 and C: from the answers to the relay list and its evidence. One pass, no state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import chain, zip_longest
+
+from salsa_agent.core import names, reverse
+from salsa_agent.core.memory import Look, Memory
+from salsa_agent.core.model import (
+    Address,
+    Answer,
+    Dropped,
+    Evidence,
+    IPAddress,
+    Mx,
+    Outcome,
+    Question,
+    Relay,
+    RelayKey,
+    RRType,
+    ServerView,
+    Source,
+)
+from salsa_agent.core.settings import Settings
+
+MAX_EXCHANGES = 32  # of an MX set, C5
+MAX_ADDRESSES = 16  # of an exchange, C5
+MAX_RELAYS = 64  # besides the static ones, C5
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the choice is made from, besides the answers. `own`: every address of the host (C4)."""
+
+    settings: Settings
+    addresses: tuple[Address, ...]
+    own: frozenset[IPAddress]
+    view: ServerView
+    identity: bytes  # of the machine, C1
+
+
+@dataclass(slots=True)
+class Choice:
+    """The list as far as the answers go.
+
+    `settled`: nothing pending can change it any more. `wanted`: every question of this world, in the order of their
+    weight. `bearing`: those that the list rests on (their expiry or failure matters). `failing`: one of those failed.
+    """
+
+    relays: list[Relay] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+    wanted: dict[Question, None] = field(default_factory=dict)
+    bearing: dict[Question, None] = field(default_factory=dict)
+    ahead: bool = False
+    settled: bool = True
+    failing: bool = False
+
+
+def normalize(question: Question, answer: Answer) -> Answer:
+    """A null MX (RFC 7505: one record, preference 0, exchange `.`) is the outcome `refused` (B7)."""
+    if question.rtype is RRType.MX and answer.outcome is Outcome.FOUND and answer.mx == (Mx(0, "."),):
+        return Answer(
+            Outcome.REFUSED,
+            ttl=answer.ttl,
+            rcode=answer.rcode,
+            server=answer.server,
+            elapsed=answer.elapsed,
+            authenticated=answer.authenticated,
+        )
+    return answer
+
+
+def choose(world: World, memory: Memory, *, ahead: bool = False) -> Choice:
+    """Climb the tree for each address (B3-B7), filter what was found (C2-C5, C7), put it in order (C1, C6).
+
+    `ahead`: where a level is still unanswered, look the exchanges of the next set up already; it may come to decide.
+    """
+    choice = Choice(ahead=ahead)
+    listed: set[RelayKey] = set()
+    for address in world.addresses:
+        for relay in _of_address(world, memory, choice, address):
+            if relay.key in listed:
+                continue
+            if len(choice.relays) >= MAX_RELAYS:
+                _drop(choice, relay, "C5", f"more than {MAX_RELAYS} relays")
+                continue
+            listed.add(relay.key)
+            choice.relays.append(relay)
+    for key in world.settings.static_relays:
+        if key not in listed:
+            listed.add(key)
+            choice.relays.append(Relay(key, Source.STATIC, _literal_addresses(key)))
+    return choice
+
+
+def static_questions(world: World) -> dict[RelayKey, tuple[Question, ...]]:
+    """The lookups of the static relays' names (C8), at the servers of the first address (F1)."""
+    view = world.view
+    servers = view.of_link(world.addresses[0].ifindex) if world.addresses else view.default
+    return {
+        key: tuple(Question(key.host, rtype, servers, hosts=True) for rtype in (RRType.AAAA, RRType.A))
+        for key in world.settings.static_relays
+        if names.literal(key.host) is None
+    }
+
+
+def joined(answers: Iterable[Answer]) -> tuple[IPAddress, ...]:
+    """The addresses of one host from its answers: families in turn (RFC 8305 4), at most 16 (C5), in a stable order."""
+    by_family = [sorted(set(answer.addresses), key=int) for answer in answers]
+    mixed = [ip for ip in chain.from_iterable(zip_longest(*by_family)) if ip is not None]
+    return tuple(mixed[:MAX_ADDRESSES])
+
+
+def _literal_addresses(key: RelayKey) -> tuple[IPAddress, ...]:
+    ip = names.literal(key.host)
+    return () if ip is None else (ip,)
+
+
+def _of_address(world: World, memory: Memory, choice: Choice, address: Address) -> list[Relay]:
+    """The relays that the reverse tree gives for one address, best first; its evidence goes into `choice`."""
+    servers = world.view.of_link(address.ifindex)
+    network = world.settings.network
+    levels = reverse.levels_of(address, network.ipv4_levels, network.ipv6_levels)
+    questions = [Question(reverse.name_at(address.ip, level), RRType.MX, servers) for level in levels]
+    choice.wanted.update(dict.fromkeys(questions))
+    failed = pending = False
+    for level, question in zip(levels, questions, strict=True):
+        look = memory.look(question)
+        pending = pending or look is None
+        if look is None or (pending and look.answer.outcome is not Outcome.FOUND):
+            continue
+        if pending:
+            if choice.ahead:
+                _of_set(world, memory, choice, address, level, question, look)
+            break
+        choice.bearing[question] = None
+        choice.failing |= look.failing
+        outcome = look.answer.outcome
+        failed |= outcome is Outcome.FAILED
+        if outcome in (Outcome.FOUND, Outcome.REFUSED):
+            choice.evidence.append(Evidence(address, outcome, level, question.name))
+            return _of_set(world, memory, choice, address, level, question, look) if outcome is Outcome.FOUND else []
+    if pending:
+        choice.settled = False
+        choice.evidence.append(Evidence(address, Outcome.PENDING))
+    else:
+        choice.evidence.append(Evidence(address, Outcome.FAILED if failed else Outcome.NONE))
+    return []
+
+
+def _of_set(
+    world: World, memory: Memory, choice: Choice, address: Address, level: int, question: Question, look: Look
+) -> list[Relay]:
+    """The usable exchanges of one MX set: C2, C5, C3, C4, C7, in the order of C1."""
+    relays: list[Relay] = []
+    barred_from: int | None = None  # C4
+    best: dict[str, int] = {}
+    where = {"name": question.name, "address": str(address.ip)}
+    for mx in look.answer.mx:
+        host = names.canonical(mx.exchange)
+        reason = names.why_not_host(host)
+        if reason:
+            choice.dropped.append(Dropped(names.shown(mx.exchange), "B7" if host == "" else "C2", reason, **where))
+        else:
+            best[host] = min(mx.preference, best.get(host, mx.preference))
+    ranked = sorted(best, key=lambda host: (best[host], _spread(world.identity, host)))
+    for host in ranked[MAX_EXCHANGES:]:
+        choice.dropped.append(Dropped(host, "C5", f"more than {MAX_EXCHANGES} exchanges", **where))
+    for host in ranked[:MAX_EXCHANGES]:
+        questions = tuple(Question(host, rtype, question.servers) for rtype in (RRType.AAAA, RRType.A))
+        choice.wanted.update(dict.fromkeys(questions))
+        looks = [memory.look(q) for q in questions]
+        known = [found for found in looks if found is not None]
+        if len(known) < len(looks):
+            choice.settled = False
+            continue
+        choice.bearing.update(dict.fromkeys(questions))
+        choice.failing |= any(found.failing for found in known)
+        if any(ip in world.own for found in known for ip in found.answer.addresses):
+            barred_from = best[host] if barred_from is None else min(barred_from, best[host])
+        useful = [found for found in known if found.answer.addresses]
+        addresses = joined(found.answer for found in useful)
+        allowed = tuple(ip for ip in addresses if not names.why_not_address(ip))
+        authenticated = look.answer.authenticated and all(found.answer.authenticated for found in useful)
+        relay = Relay(
+            key=RelayKey(host, world.settings.smtp_port),
+            source=Source.DNS,
+            addresses=allowed,
+            preference=best[host],
+            name=question.name,
+            level=level,
+            address=str(address.ip),
+            interface=address.interface,
+            authenticated=authenticated,
+            expires=min([look.expires, *(found.expires for found in useful)]),
+        )
+        if not allowed:
+            _drop(choice, relay, "C3", _why_no_address(known, addresses))
+            continue
+        relays.append(relay)
+    return _admitted(world, choice, relays, barred_from)
+
+
+def _admitted(world: World, choice: Choice, relays: list[Relay], barred_from: int | None) -> list[Relay]:
+    """C4, then C7: nothing no better than this host itself (RFC 5321 5.1), nothing the administrator does not want."""
+    kept: list[Relay] = []
+    for relay in relays:
+        if barred_from is not None and relay.preference is not None and relay.preference >= barred_from:
+            _drop(choice, relay, "C4", f"this host is an exchange of preference {barred_from}")
+            continue
+        reason = names.why_not_allowed(relay.key.host, bool(relay.authenticated), world.settings.policy)
+        if reason:
+            _drop(choice, relay, "C7", reason)
+            continue
+        kept.append(relay)
+    return kept
+
+
+def _why_no_address(known: list[Look], addresses: tuple[IPAddress, ...]) -> str:
+    if addresses:
+        reasons = sorted({names.why_not_address(ip) for ip in addresses})
+        return f"only {', '.join(reasons)} addresses"
+    if any(found.answer.outcome is Outcome.FAILED for found in known):
+        return "address lookup failed"
+    return "no A or AAAA record"
+
+
+def _spread(identity: bytes, host: str) -> bytes:
+    """C1: a fleet spreads over equal preferences, one host keeps to its order (RFC 5321 5.1)."""
+    return sha256(identity + b"\0" + host.encode("ascii")).digest()
+
+
+def _drop(choice: Choice, relay: Relay, rule: str, reason: str) -> None:
+    choice.dropped.append(Dropped(relay.key.host, rule, reason, relay.name, relay.address))

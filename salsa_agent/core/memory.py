@@ -1,0 +1,97 @@
+"""What is known from the DNS and for how long: rules E1 (TTL), B5 (retries), E5 (what was found stands)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from salsa_agent.core.model import Answer, Outcome, Question
+
+MIN_TTL = 60
+MAX_TTL = 24 * 3600
+MAX_NEGATIVE_TTL = 3 * 3600
+STALE_FOR = 24 * 3600  # RFC 8767, rule E5: from when the answer was received
+RETRY_AFTER = (2, 8, 30, 300)  # B5; the last one again and again
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a question is worth now. `failing`: its last asking failed (`answer` is then an older one, or `failed`)."""
+
+    answer: Answer
+    expires: float
+    failing: bool = False
+
+
+@dataclass(slots=True)
+class _Entry:
+    current: Look | None = None
+    found: Answer | None = None  # the last answer with records, for E5
+    found_at: float = 0.0
+    failures: int = 0
+    retry_at: float = 0.0
+
+
+class Memory:
+    """The answers on the present network. Times are those passed as `now`."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Question, _Entry] = {}
+
+    def look(self, question: Question) -> Look | None:
+        """What is known; None: it has to be asked."""
+        entry = self._entries.get(question)
+        return entry.current if entry else None
+
+    def record(self, question: Question, answer: Answer, now: float) -> None:
+        """Take an answer in."""
+        entry = self._entries.setdefault(question, _Entry())
+        if answer.outcome is Outcome.FAILED:
+            entry.retry_at = now + RETRY_AFTER[min(entry.failures, len(RETRY_AFTER) - 1)]
+            entry.failures += 1
+            if entry.found is not None and now < entry.found_at + STALE_FOR:
+                entry.current = Look(entry.found, entry.found_at + STALE_FOR, failing=True)
+            else:
+                entry.found = None
+                entry.current = Look(answer, float("inf"), failing=True)
+            return
+        entry.failures = 0
+        if answer.outcome is Outcome.NONE:
+            entry.found = None
+            limit = MAX_NEGATIVE_TTL
+        else:
+            entry.found, entry.found_at = answer, now
+            limit = MAX_TTL
+        ttl = MIN_TTL if answer.ttl is None else answer.ttl
+        entry.current = Look(answer, now + min(max(ttl, MIN_TTL), limit))
+
+    def expire(self, now: float) -> None:
+        """At the start of a round: what ran out, or is due for another try, has to be asked again."""
+        for entry in self._entries.values():
+            if entry.current and (entry.current.expires <= now or (entry.current.failing and entry.retry_at <= now)):
+                entry.current = None
+
+    def forget(self) -> None:
+        """Everything has to be asked again, but what was found stands by (`Refresh`; E5 still holds)."""
+        for entry in self._entries.values():
+            entry.current = None
+            entry.failures = 0
+
+    def clear(self) -> None:
+        """The network changed: nothing of the old one survives."""
+        self._entries.clear()
+
+    def keep(self, questions: Iterable[Question]) -> None:
+        """Let go of everything that is no longer asked."""
+        wanted = frozenset(questions)
+        self._entries = {q: entry for q, entry in self._entries.items() if q in wanted}
+
+    def due(self, bearing: Iterable[Question]) -> float | None:
+        """When the first of these questions has to be asked again: its TTL ran out, or a retry (B5)."""
+        times: list[float] = []
+        for question in bearing:
+            entry = self._entries.get(question)
+            if entry and entry.current:
+                look = entry.current
+                times.append(min(entry.retry_at, look.expires) if look.failing else look.expires)
+        return min(times, default=None)

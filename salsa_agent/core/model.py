@@ -1,0 +1,276 @@
+"""The words of the design (section 2) as values. Everything is frozen: a value that changed is another value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
+
+IPAddress = IPv4Address | IPv6Address
+
+
+class Outcome(StrEnum):
+    """Outcome of one DNS question, and of an address as a whole. `FAILED` is never read as `NONE`."""
+
+    FOUND = "found"
+    NONE = "none"  # NXDOMAIN, NODATA
+    REFUSED = "refused"  # a null MX (RFC 7505)
+    FAILED = "failed"
+    PENDING = "pending"
+
+
+class Verdict(StrEnum):
+    """What is known of one relay."""
+
+    UNVERIFIED = "unverified"
+    OK = "ok"
+    FAILED = "failed"
+
+
+class Source(StrEnum):
+    """Where a relay came from; `NONE` stands for the best relay only, when there is none."""
+
+    LINK = "link"
+    DNS = "dns"
+    STATIC = "static"
+    NONE = "none"
+
+
+class State(StrEnum):
+    """The agent's `State` (rule H2)."""
+
+    STARTING = "starting"
+    OFFLINE = "offline"
+    RESOLVING = "resolving"
+    DEGRADED = "degraded"
+    READY = "ready"
+
+
+class RRType(StrEnum):
+    """The record types that are asked for."""
+
+    MX = "MX"
+    A = "A"
+    AAAA = "AAAA"
+
+
+# --- what the kernel says -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network interface. `usable`: administratively up, with carrier (IFF_UP, IFF_LOWER_UP)."""
+
+    index: int
+    name: str
+    usable: bool
+    loopback: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostAddress:
+    """One address of the host as the kernel lists it.
+
+    `ip` is IFA_LOCAL where present, else IFA_ADDRESS; `flags` are the 32-bit IFA_FLAGS where present, else the header's
+    (linux/if_addr.h). `preferred`: preferred lifetime in seconds was not 0.
+    """
+
+    ip: IPAddress
+    index: int
+    scope: int
+    flags: int
+    preferred: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """A default route of any table; rule A4 orders by those of the main table (`table` 254)."""
+
+    family: int
+    index: int
+    metric: int
+    gateway: str = ""
+    table: int = 254
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChoice:
+    """What the kernel's own route lookup (RTM_GETROUTE) gives for an outside address of this family."""
+
+    family: int
+    index: int
+    source: IPAddress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFacts:
+    """Everything the rules need of the kernel, read at one moment. `rules`: routing rules, opaque, compared only."""
+
+    links: frozenset[Link] = frozenset()
+    addresses: frozenset[HostAddress] = frozenset()
+    defaults: frozenset[DefaultRoute] = frozenset()
+    choices: frozenset[RouteChoice] = frozenset()
+    rules: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An own address that counts (rules A1-A3), on its link."""
+
+    ip: IPAddress
+    ifindex: int
+    interface: str
+    temporary: bool = False
+    origin: str = "link"  # or "nat" (rule G1)
+
+
+# --- asking -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Server:
+    """A DNS server. `ifindex`: the link it is asked through; 0 leaves that to the routing table."""
+
+    address: str
+    port: int = 53
+    ifindex: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerView:
+    """Which servers are to be asked (rule F1): those of a link, else the `default` ones."""
+
+    default: tuple[Server, ...] = ()
+    links: tuple[tuple[int, tuple[Server, ...]], ...] = ()
+
+    def of_link(self, ifindex: int) -> tuple[Server, ...]:
+        """The servers for what belongs to the link `ifindex`."""
+        for index, servers in self.links:
+            if index == ifindex and servers:
+                return servers
+        return self.default
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One DNS question, and whom to ask. `hosts`: the hosts file is looked at first (rule C8)."""
+
+    name: str  # absolute, no trailing dot
+    rtype: RRType
+    servers: tuple[Server, ...]
+    hosts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mx:
+    """One MX record, the exchange as the resolver printed it (a trailing dot or not, any case)."""
+
+    preference: int
+    exchange: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a question.
+
+    `ttl` in seconds as the server gave it: of the records (the least of the chain), for a negative answer from the SOA
+    (RFC 2308); None where there is none. `elapsed` in seconds. `reason`: printable, for `failed`.
+    """
+
+    outcome: Outcome
+    mx: tuple[Mx, ...] = ()
+    addresses: tuple[IPAddress, ...] = ()
+    ttl: int | None = None
+    authenticated: bool = False
+    rcode: str = ""
+    server: str = ""
+    elapsed: float = 0.0
+    reason: str = ""
+
+
+# --- relays -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RelayKey:
+    """What makes two relays the same (rule C6). `host`: lower case, no trailing dot, no brackets."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """One entry of the list before its verdict: what it is and where it came from."""
+
+    key: RelayKey
+    source: Source
+    addresses: tuple[IPAddress, ...] = ()  # where it is spoken to; of a static name they are looked up later
+    preference: int | None = None
+    name: str = ""  # the reverse name that answered
+    level: int | None = None
+    address: str = ""  # the own address
+    interface: str = ""
+    authenticated: bool | None = None
+    expires: float | None = None  # engine time; see Publication
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What came of one conversation with a relay (rule D1). `reason`: printable ASCII, at most 200 characters."""
+
+    verdict: Verdict
+    reason: str = ""
+    starttls: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRelay:
+    """A relay of the published list, with its verdict."""
+
+    relay: Relay
+    verdict: Verdict = Verdict.UNVERIFIED
+    reason: str = ""
+    starttls: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Why: one own address and what the reverse tree said of it."""
+
+    address: Address
+    outcome: Outcome
+    level: int | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """An exchange or relay that was left out, and the rule that did it."""
+
+    host: str
+    rule: str
+    reason: str
+    name: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The relay to use now; no host: none."""
+
+    host: str = ""
+    port: int = 0
+    source: Source = Source.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What the outside is told. Times are engine time (seconds on the clock passed as `now`)."""
+
+    state: State = State.STARTING
+    best: Best = Best()
+    relays: tuple[ListedRelay, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    changed: float | None = None  # when `best` last changed; None: never
+    dropped: tuple[Dropped, ...] = field(default=(), compare=False)

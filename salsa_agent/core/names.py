@@ -1,0 +1,90 @@
+"""Rules C2, C3 and C7: which exchange names and relay addresses are let in."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from salsa_agent.core.model import IPAddress
+from salsa_agent.core.settings import Policy
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_MAX_NAME = 253  # RFC 1035 2.3.4, without the root
+_BANNED_ZONES = (("localhost",), ("invalid",), ("in-addr", "arpa"), ("ip6", "arpa"))
+_THIS_NETWORK = IPv4Network("0.0.0.0/8")
+_BROADCAST = IPv4Address("255.255.255.255")
+_V4_COMPATIBLE = IPv6Network("::/96")  # deprecated (RFC 4291 2.5.5.1)
+_MAX_SHOWN = 200
+
+
+def canonical(exchange: str) -> str:
+    """The form in which names are compared and published: lower case (ASCII only), no trailing dot."""
+    return exchange.translate(_FOLD).removesuffix(".")
+
+
+_FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
+def why_not_host(name: str) -> str:
+    """Why `name` (canonical) is no host name in the sense of C2; empty: it is one."""
+    if name == "":
+        return "the root is no host name"
+    if len(name) > _MAX_NAME:
+        return "longer than 253 characters"
+    labels = name.split(".")
+    if not all(_LABEL.fullmatch(label) for label in labels):
+        return "not letters, digits and hyphens in labels of 1-63"
+    if len(labels) < 2:
+        return "a single label"
+    if labels[-1].isdigit():
+        return "all-numeric last label"
+    for zone in _BANNED_ZONES:
+        if tuple(labels[-len(zone) :]) == zone:
+            return f"under {'.'.join(zone)}"
+    return ""
+
+
+def why_not_address(ip: IPAddress) -> str:
+    """Why a relay is not spoken to at `ip` (C3); empty: it may be."""
+    if ip.is_loopback:
+        return "loopback"
+    if ip.is_unspecified:
+        return "unspecified"
+    if ip.is_multicast:
+        return "multicast"
+    if ip.is_link_local:
+        return "link-local"
+    if isinstance(ip, IPv4Address):
+        if ip == _BROADCAST:
+            return "broadcast"
+        return "0/8" if ip in _THIS_NETWORK else ""
+    if ip.ipv4_mapped is not None:
+        return "IPv4-mapped"
+    return "IPv4-compatible" if ip in _V4_COMPATIBLE else ""
+
+
+def why_not_allowed(host: str, authenticated: bool, policy: Policy) -> str:
+    """Why the administrator's policy leaves this relay out (C7; deny wins); empty: it does not."""
+    for pattern in policy.deny:
+        if fnmatchcase(host, pattern):
+            return f"denied by {pattern}"
+    if not any(fnmatchcase(host, pattern) for pattern in policy.allow):
+        return "not in policy.allow"
+    if policy.require == "dnssec" and not authenticated:
+        return "not authenticated by DNSSEC"
+    return ""
+
+
+def shown(text: str) -> str:
+    """Any text from the network as printable ASCII, cut."""
+    safe = "".join(c if " " <= c <= "~" else "?" for c in text[: _MAX_SHOWN + 1])
+    return safe if len(safe) <= _MAX_SHOWN else safe[: _MAX_SHOWN - 3] + "..."
+
+
+def literal(host: str) -> IPAddress | None:
+    """The address if `host` is an address literal without brackets, else None."""
+    try:
+        return IPv6Address(host) if ":" in host else IPv4Address(host)
+    except ValueError:
+        return None

@@ -80,7 +80,7 @@ def facts(
 
 
 class World:
-    """Runs the engine: grants every wish at once, but for names in `silent` (no answer) and relays in `mute` (no verdict)."""
+    """Runs the engine, grants every wish at once; names in `silent` get no answer, those in `mute` no verdict."""
 
     def __init__(self, settings: Settings | None = None, *, identity: bytes = b"machine") -> None:
         self.engine = Engine(settings or Settings(), identity)

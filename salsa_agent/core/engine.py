@@ -211,11 +211,15 @@ class Engine:
         if not world.addresses:
             self._stay_offline(world, now)
             return
-        self._request_what_is_due(now)
-        self._start(world, now)
-        if self._running is not None:
+        while True:  # a round that decided makes room for the one that waits
+            self._request_what_is_due(now)
+            self._start(world, now)
+            if self._running is None:
+                break
             self._run(world, self._running, now)
-        elif self._following():
+            if self._running is not None:
+                break
+        if self._running is None and self._following():
             self._follow_up(world, now)
         self._publish(self._state(world))
 
@@ -322,6 +326,7 @@ class Engine:
         self._decided = True
         self._memory.keep(chain(self._choice.wanted, self._static_questions()))
         self._compose(world, best, now)
+        self._publish(self._state(world))
         self._deeds.append(RoundEnded(running.cause, len(world.addresses), running.questions, seconds))
         self._deeds += [RefreshDone(token) for token in running.tokens]
 

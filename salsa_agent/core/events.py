@@ -8,10 +8,12 @@ from salsa_agent.core.model import (
     Answer,
     CheckResult,
     IPAddress,
+    LinkRelays,
     NetworkFacts,
     Publication,
     Question,
     RelayKey,
+    Server,
     ServerView,
 )
 from salsa_agent.core.settings import Settings
@@ -68,7 +70,41 @@ class Resumed:
     """The machine woke from suspend: a network change by definition."""
 
 
-Event = FactsRead | ServersRead | Answered | Checked | RefreshAsked | SettingsRead | Resumed
+@dataclass(frozen=True, slots=True)
+class OutsideLearned:
+    """What a NAT says the outside address is; None: it says nothing of use (G1). May come again, changed, later."""
+
+    wish: LearnOutside
+    ip: IPAddress | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReported:
+    """A user found that a relay does not work for them (D6)."""
+
+    key: RelayKey
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRelaysSet:
+    """What the links' own configuration gives now, all links together (C9): DHCP option 69, `SetLinkRelays`."""
+
+    links: tuple[LinkRelays, ...]
+
+
+Event = (
+    FactsRead
+    | ServersRead
+    | Answered
+    | Checked
+    | RefreshAsked
+    | SettingsRead
+    | Resumed
+    | OutsideLearned
+    | FailureReported
+    | LinkRelaysSet
+)
 
 
 # --- deeds ------------------------------------------------------------------------------------------------------------
@@ -124,6 +160,27 @@ class NetworkLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnOutside:
+    """Ask the NAT for the outside address (G1) of the link `ifindex`; `OutsideLearned` is expected, maybe repeatedly.
+
+    `method`: `nat-pmp` (asks `gateway`) or `stun` (asks `server`, `host` or `host:port`, whose name is looked up at
+    `servers`). It goes on until another wish or `ForgetOutside` comes.
+    """
+
+    serial: int
+    method: str
+    ifindex: int
+    gateway: str = ""
+    server: str = ""
+    servers: tuple[Server, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetOutside:
+    """No outside address is wanted any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class RoundEnded:
     """A round has decided: what an operator's log says of it. `seconds` from its start."""
 
@@ -133,4 +190,4 @@ class RoundEnded:
     seconds: float
 
 
-Deed = Ask | Drop | Check | Abandon | Publish | RefreshDone | NetworkLeft | RoundEnded
+Deed = Ask | Drop | Check | Abandon | Publish | RefreshDone | NetworkLeft | LearnOutside | ForgetOutside | RoundEnded

@@ -129,11 +129,15 @@ class Address:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Server:
-    """A DNS server. `ifindex`: the link it is asked through; 0 leaves that to the routing table."""
+    """A DNS server. `ifindex`: the link it is asked through; 0 leaves that to the routing table.
+
+    `trust_ad`: its AD bit counts, as resolv.conf(5) says of it (rule F3).
+    """
 
     address: str
     port: int = 53
     ifindex: int = 0
+    trust_ad: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +192,15 @@ class Answer:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question with its answer, as `Explain` and `Lookup` show them. `level`: of an MX question."""
+
+    question: Question
+    answer: Answer
+    level: int | None = None
+
+
 # --- relays -----------------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +210,15 @@ class RelayKey:
 
     host: str
     port: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRelays:
+    """What the configuration of one link gives (C9), known by its index and its name. Ports are filled in later."""
+
+    ifindex: int
+    interface: str
+    relays: tuple[RelayKey, ...]
 
 
 @dataclass(frozen=True, slots=True)

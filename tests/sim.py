@@ -16,6 +16,11 @@ from salsa_agent.core.events import (
     Drop,
     Event,
     FactsRead,
+    FailureReported,
+    ForgetOutside,
+    LearnOutside,
+    LinkRelaysSet,
+    OutsideLearned,
     Publish,
     RefreshAsked,
     RefreshDone,
@@ -27,7 +32,9 @@ from salsa_agent.core.model import (
     CheckResult,
     DefaultRoute,
     HostAddress,
+    IPAddress,
     Link,
+    LinkRelays,
     Mx,
     NetworkFacts,
     Outcome,
@@ -98,6 +105,9 @@ class World:
         self.most_in_flight = 0
         self.conversing: dict[int, Check] = {}
         self.most_conversing = 0
+        self.outside: IPAddress | None = None
+        self.nat_silent = False
+        self.wishes: list[LearnOutside | None] = []
 
     # --- the tables
 
@@ -125,6 +135,14 @@ class World:
 
     def refresh(self, token: int = 1) -> None:
         self.send(RefreshAsked(token))
+
+    def report(self, name: str, port: int = 25, reason: str = "relaying denied") -> None:
+        self.send(FailureReported(RelayKey(name, port), reason))
+
+    def give(self, *relays: str, index: int = 2, name: str = "eth0") -> None:
+        """The configuration of a link gives these relays, `host` or `host:port`."""
+        keys = tuple(RelayKey(h, int(p or 0)) for h, _, p in (relay.partition(" ") for relay in relays))
+        self.send(LinkRelaysSet((LinkRelays(index, name, keys),)))
 
     def send(self, *events: Event) -> None:
         """Post the events, then grant every wish until nothing more is wished for."""
@@ -189,6 +207,11 @@ class World:
                     return Checked(deed, self.verdict(deed.key))
             case Abandon(check):
                 self.conversing.pop(check.serial, None)
+            case LearnOutside():
+                self.wishes.append(deed)
+                return None if self.nat_silent else OutsideLearned(deed, self.outside)
+            case ForgetOutside():
+                self.wishes.append(None)
             case Publish(publication):
                 self.published.append(publication)
             case RefreshDone(token):

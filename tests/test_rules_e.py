@@ -213,6 +213,27 @@ def test_e4_a_round_ends_after_30_seconds_and_late_verdicts_follow() -> None:
     assert world.best == "r1.hookup.net:25"
 
 
+def test_e4_the_dns_part_of_a_round_is_within_its_30_seconds() -> None:
+    world = hookup(replace(HOME, dns=Dns(timeout=30.0, attempts=5)))
+    world.silent = {FULL}
+    world.start("165.154.15.1")
+    world.pass_time(30.1)
+    assert world.state != "starting"
+
+
+def test_explain_has_every_question_with_its_level_and_last_answer() -> None:
+    world = hookup()
+    world.start("165.154.15.1")
+    asked = {(one.question.name, one.question.rtype): one for one in world.engine.asked}
+    assert asked[NET16, RRType.MX].level == 16
+    assert asked[NOC, RRType.A].level is None
+    world.mx(NET16, FAILED)
+    world.refresh()
+    asked = {(one.question.name, one.question.rtype): one for one in world.engine.asked}
+    assert asked[NET16, RRType.MX].answer == FAILED  # though what was found stands (E5)
+    assert world.best == f"{NOC}:25"
+
+
 def test_e5_on_an_unchanged_network_what_was_found_stands_and_the_state_is_degraded() -> None:
     world = hookup(ttl=300)
     world.start("165.154.15.1")

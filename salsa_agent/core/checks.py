@@ -15,6 +15,7 @@ AT_ONCE = 4  # D2
 ENOUGH = 2  # D2: not beyond the second `ok`
 BUDGET, REFILL = 10, 5.0  # D1: conversations with one relay, and seconds for one more
 FIRST_DELAY, LAST_DELAY, JITTER = 30.0, 1800.0, 0.1  # D5
+LAST_REPORTED_DELAY = 300.0  # D6
 
 
 @dataclass(slots=True)
@@ -97,6 +98,35 @@ class Checks:
         record = self._records.get(relay.key, _NOTHING_KNOWN)
         return ListedRelay(relay, record.verdict, record.reason, record.starttls)
 
+    # --- reports
+
+    def report(self, key: RelayKey, reason: str, now: float, *, enabled: bool) -> list[Deed]:
+        """A user's word that this relay fails (D6); without verification it is brought back by time alone."""
+        record = self._records.get(key)
+        if record is None:
+            return []
+        deeds = _abandon(record)
+        if record.verdict is Verdict.FAILED and record.counts:
+            record.reason = reason
+            return deeds
+        result = CheckResult(Verdict.FAILED, reason, record.starttls)
+        self._conclude(record, result, record.addresses, now, longest=LAST_REPORTED_DELAY)
+        if not enabled:
+            record.again_at = now + self._jittered(record.delay)
+        return deeds
+
+    def owe(self, key: RelayKey) -> None:
+        """This relay is published without waiting: have it verified (D6), unless it failed, too, and D5 has it."""
+        record = self._records.get(key)
+        if record is not None and record.verdict is not Verdict.FAILED:
+            record.owed = True
+
+    def revive(self, now: float) -> None:
+        """Without verification, a reported relay whose time is over is `unverified` again (D6)."""
+        for record in self._records.values():
+            if record.again_at is not None and record.again_at <= now:
+                record.verdict, record.reason, record.again_at, record.ok_since = Verdict.UNVERIFIED, "", None, now
+
     # --- deciding
 
     def best(self, relays: Sequence[Relay], static: Sequence[RelayKey], *, enabled: bool) -> Best | None:
@@ -176,7 +206,7 @@ class Checks:
             here = relay.key == RelayKey(best.host, best.port)
             if record.verdict is Verdict.FAILED and (before or none_ok):
                 if record.again_at is None:
-                    record.again_at = now + record.delay * self._random.uniform(1 - JITTER, 1 + JITTER)
+                    record.again_at = now + self._jittered(record.delay)
             elif record.verdict is Verdict.OK and here and settings.interval:
                 if record.again_at is None:
                     record.again_at = now + settings.interval
@@ -202,13 +232,24 @@ class Checks:
                 due.append(relay)
         return due
 
-    def _conclude(self, record: _Record, result: CheckResult, addresses: frozenset[IPAddress], now: float) -> None:
+    def _jittered(self, delay: float) -> float:
+        return delay * self._random.uniform(1 - JITTER, 1 + JITTER)
+
+    def _conclude(
+        self,
+        record: _Record,
+        result: CheckResult,
+        addresses: frozenset[IPAddress],
+        now: float,
+        longest: float = LAST_DELAY,
+    ) -> None:
         if result.verdict is Verdict.OK:
             if record.verdict is not Verdict.OK or record.ok_since is None:
                 record.ok_since = now
         else:
             steady = record.ok_since is not None and now - record.ok_since >= record.delay
-            record.delay = FIRST_DELAY if record.delay == 0 or steady else min(record.delay * 2, LAST_DELAY)
+            doubled = max(record.delay, min(record.delay * 2, longest))
+            record.delay = FIRST_DELAY if record.delay == 0 or steady else doubled
             record.ok_since = None
         record.verdict, record.reason, record.starttls = result.verdict, result.reason, result.starttls
         record.counts, record.owed, record.forced = True, False, False
@@ -222,6 +263,12 @@ _NOTHING_KNOWN = _Record()
 def last_resort(relays: Sequence[Relay], static: Sequence[RelayKey]) -> Best:
     """D3: the entry of the list for the first static relay, whatever its verdict; else none."""
     return next((_as_best(relay) for relay in relays if static and relay.key == static[0]), Best())
+
+
+def first_not_failed(listed: Sequence[ListedRelay], static: Sequence[RelayKey]) -> Best:
+    """D6: what is published right after a report; D3 where all have failed."""
+    standing = next((one.relay for one in listed if one.verdict is not Verdict.FAILED), None)
+    return last_resort([one.relay for one in listed], static) if standing is None else _as_best(standing)
 
 
 def _as_best(relay: Relay) -> Best:

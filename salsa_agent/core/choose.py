@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import chain, zip_longest
 
@@ -15,12 +15,14 @@ from salsa_agent.core.model import (
     Dropped,
     Evidence,
     IPAddress,
+    LinkRelays,
     Mx,
     Outcome,
     Question,
     Relay,
     RelayKey,
     RRType,
+    Server,
     ServerView,
     Source,
 )
@@ -40,6 +42,7 @@ class World:
     own: frozenset[IPAddress]
     view: ServerView
     identity: bytes  # of the machine, C1
+    links: tuple[LinkRelays, ...] = ()
 
 
 @dataclass(slots=True)
@@ -47,13 +50,14 @@ class Choice:
     """The list as far as the answers go.
 
     `settled`: nothing pending can change it any more. `wanted`: every question of this world, in the order of their
-    weight. `bearing`: those that the list rests on (their expiry or failure matters). `failing`: one of those failed.
+    weight, with the level of those for MX. `bearing`: those that the list rests on (their expiry or failure matters).
+    `failing`: one of those failed.
     """
 
     relays: list[Relay] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
-    wanted: dict[Question, None] = field(default_factory=dict)
+    wanted: dict[Question, int | None] = field(default_factory=dict)
     bearing: dict[Question, None] = field(default_factory=dict)
     ahead: bool = False
     settled: bool = True
@@ -81,8 +85,11 @@ def choose(world: World, memory: Memory, *, ahead: bool = False) -> Choice:
     """
     choice = Choice(ahead=ahead)
     listed: set[RelayKey] = set()
+    links: set[int] = set()
     for address in world.addresses:
-        for relay in _of_address(world, memory, choice, address):
+        given = [] if address.ifindex in links else _of_link(world, memory, choice, address)
+        links.add(address.ifindex)
+        for relay in chain(given, _of_address(world, memory, choice, address)):
             if relay.key in listed:
                 continue
             if len(choice.relays) >= MAX_RELAYS:
@@ -120,13 +127,71 @@ def _literal_addresses(key: RelayKey) -> tuple[IPAddress, ...]:
     return () if ip is None else (ip,)
 
 
+def _of_link(world: World, memory: Memory, choice: Choice, address: Address) -> list[Relay]:
+    """The relays that the configuration of the address's link gives (C9), in the order given."""
+    relays: list[Relay] = []
+    for given in world.links:
+        if (given.ifindex, given.interface) != (address.ifindex, address.interface):
+            continue
+        for key in given.relays:
+            relay = Relay(
+                key=RelayKey(key.host, key.port or world.settings.smtp_port),
+                source=Source.LINK,
+                addresses=_literal_addresses(key),
+                address=str(address.ip),
+                interface=address.interface,
+                authenticated=False,
+            )
+            if (found := _found_at_link(world, memory, choice, address, relay)) is not None:
+                relays.append(found)
+    return relays
+
+
+def _found_at_link(world: World, memory: Memory, choice: Choice, address: Address, relay: Relay) -> Relay | None:
+    """One relay of a link, looked up and let in by C2, C3, C4 (which bars itself alone) and C7."""
+    known: list[Look] = []
+    if not relay.addresses:
+        reason = names.why_not_host(relay.key.host)
+        if reason:
+            _drop(choice, relay, "C2", reason)
+            return None
+        found = _look_up(memory, choice, relay.key.host, world.view.of_link(address.ifindex))
+        if found is None:
+            return None
+        known = found
+        expires = min((look.expires for look in known if look.answer.addresses), default=None)
+        relay = replace(relay, addresses=joined(look.answer for look in known), expires=expires)
+    if any(ip in world.own for ip in _all_addresses(relay, known)):
+        _drop(choice, relay, "C4", "it is this host")
+        return None
+    usable = _usable(choice, relay, known)
+    return None if usable is None else _allowed(world, choice, usable)
+
+
+def _look_up(memory: Memory, choice: Choice, host: str, servers: tuple[Server, ...]) -> list[Look] | None:
+    """What is known of both address lookups of a host; None while one is unanswered."""
+    questions = tuple(Question(host, rtype, servers) for rtype in (RRType.AAAA, RRType.A))
+    choice.wanted.update(dict.fromkeys(questions))
+    known = [look for question in questions if (look := memory.look(question)) is not None]
+    if len(known) < len(questions):
+        choice.settled = False
+        return None
+    choice.bearing.update(dict.fromkeys(questions))
+    choice.failing |= any(look.failing for look in known)
+    return known
+
+
+def _all_addresses(relay: Relay, known: list[Look]) -> Iterable[IPAddress]:
+    return chain(relay.addresses, *(look.answer.addresses for look in known))
+
+
 def _of_address(world: World, memory: Memory, choice: Choice, address: Address) -> list[Relay]:
     """The relays that the reverse tree gives for one address, best first; its evidence goes into `choice`."""
     servers = world.view.of_link(address.ifindex)
     network = world.settings.network
     levels = reverse.levels_of(address, network.ipv4_levels, network.ipv6_levels)
     questions = [Question(reverse.name_at(address.ip, level), RRType.MX, servers) for level in levels]
-    choice.wanted.update(dict.fromkeys(questions))
+    choice.wanted.update(zip(questions, levels, strict=True))
     failed = pending = False
     for level, question in zip(levels, questions, strict=True):
         look = memory.look(question)
@@ -171,38 +236,36 @@ def _of_set(
     for host in ranked[MAX_EXCHANGES:]:
         choice.dropped.append(Dropped(host, "C5", f"more than {MAX_EXCHANGES} exchanges", **where))
     for host in ranked[:MAX_EXCHANGES]:
-        questions = tuple(Question(host, rtype, question.servers) for rtype in (RRType.AAAA, RRType.A))
-        choice.wanted.update(dict.fromkeys(questions))
-        looks = [memory.look(q) for q in questions]
-        known = [found for found in looks if found is not None]
-        if len(known) < len(looks):
-            choice.settled = False
+        known = _look_up(memory, choice, host, question.servers)
+        if known is None:
             continue
-        choice.bearing.update(dict.fromkeys(questions))
-        choice.failing |= any(found.failing for found in known)
-        if any(ip in world.own for found in known for ip in found.answer.addresses):
-            barred_from = best[host] if barred_from is None else min(barred_from, best[host])
         useful = [found for found in known if found.answer.addresses]
-        addresses = joined(found.answer for found in useful)
-        allowed = tuple(ip for ip in addresses if not names.why_not_address(ip))
-        authenticated = look.answer.authenticated and all(found.answer.authenticated for found in useful)
         relay = Relay(
             key=RelayKey(host, world.settings.smtp_port),
             source=Source.DNS,
-            addresses=allowed,
+            addresses=joined(found.answer for found in useful),
             preference=best[host],
             name=question.name,
             level=level,
             address=str(address.ip),
             interface=address.interface,
-            authenticated=authenticated,
+            authenticated=look.answer.authenticated and all(found.answer.authenticated for found in useful),
             expires=min([look.expires, *(found.expires for found in useful)]),
         )
-        if not allowed:
-            _drop(choice, relay, "C3", _why_no_address(known, addresses))
-            continue
-        relays.append(relay)
+        if any(ip in world.own for ip in _all_addresses(relay, known)):
+            barred_from = best[host] if barred_from is None else min(barred_from, best[host])
+        if (usable := _usable(choice, relay, known)) is not None:
+            relays.append(usable)
     return _admitted(world, choice, relays, barred_from)
+
+
+def _usable(choice: Choice, relay: Relay, known: list[Look]) -> Relay | None:
+    """C3: the relay at those of its addresses at which it may be spoken to; dropped where there is none."""
+    allowed = tuple(ip for ip in relay.addresses if not names.why_not_address(ip))
+    if not allowed:
+        _drop(choice, relay, "C3", _why_no_address(known, relay.addresses))
+        return None
+    return replace(relay, addresses=allowed)
 
 
 def _admitted(world: World, choice: Choice, relays: list[Relay], barred_from: int | None) -> list[Relay]:
@@ -211,13 +274,18 @@ def _admitted(world: World, choice: Choice, relays: list[Relay], barred_from: in
     for relay in relays:
         if barred_from is not None and relay.preference is not None and relay.preference >= barred_from:
             _drop(choice, relay, "C4", f"this host is an exchange of preference {barred_from}")
-            continue
-        reason = names.why_not_allowed(relay.key.host, bool(relay.authenticated), world.settings.policy)
-        if reason:
-            _drop(choice, relay, "C7", reason)
-            continue
-        kept.append(relay)
+        elif _allowed(world, choice, relay) is not None:
+            kept.append(relay)
     return kept
+
+
+def _allowed(world: World, choice: Choice, relay: Relay) -> Relay | None:
+    """C7: the administrator's policy."""
+    reason = names.why_not_allowed(relay.key.host, bool(relay.authenticated), world.settings.policy)
+    if reason:
+        _drop(choice, relay, "C7", reason)
+        return None
+    return relay
 
 
 def _why_no_address(known: list[Look], addresses: tuple[IPAddress, ...]) -> str:
@@ -235,4 +303,5 @@ def _spread(identity: bytes, host: str) -> bytes:
 
 
 def _drop(choice: Choice, relay: Relay, rule: str, reason: str) -> None:
+    """Leave the relay out, for `Explain` to see."""
     choice.dropped.append(Dropped(relay.key.host, rule, reason, relay.name, relay.address))

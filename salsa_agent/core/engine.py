@@ -12,7 +12,7 @@ from itertools import chain
 
 from salsa_agent.core import addresses as rules_a
 from salsa_agent.core.bucket import Bucket
-from salsa_agent.core.checks import Checks, last_resort
+from salsa_agent.core.checks import Checks, first_not_failed, last_resort
 from salsa_agent.core.choose import Choice, World, choose, joined, normalize, static_questions
 from salsa_agent.core.events import (
     Answered,
@@ -22,7 +22,10 @@ from salsa_agent.core.events import (
     Drop,
     Event,
     FactsRead,
+    FailureReported,
+    LinkRelaysSet,
     NetworkLeft,
+    OutsideLearned,
     Publish,
     RefreshAsked,
     RefreshDone,
@@ -35,9 +38,11 @@ from salsa_agent.core.memory import Memory
 from salsa_agent.core.model import (
     Address,
     Answer,
+    Asked,
     Best,
     DefaultRoute,
     IPAddress,
+    LinkRelays,
     NetworkFacts,
     Outcome,
     Publication,
@@ -47,6 +52,8 @@ from salsa_agent.core.model import (
     State,
     Verdict,
 )
+from salsa_agent.core.names import shown
+from salsa_agent.core.outside import Outside
 from salsa_agent.core.settings import Settings
 
 IN_FLIGHT = 64  # B2
@@ -65,6 +72,7 @@ class _Round:
     cause: str
     network: bool = False  # after a network change: D8, E5, and `resolving`
     forget: bool = False  # `Refresh`
+    learn: bool = True  # the outside address is asked for (G1)
     tokens: list[int] = field(default_factory=list)
     started: float | None = None
     dns_done: bool = False
@@ -75,6 +83,7 @@ class _Round:
         if other.network:
             self.network, self.cause = True, other.cause
         self.forget |= other.forget
+        self.learn |= other.learn
         self.tokens = other.tokens + self.tokens
 
 
@@ -86,8 +95,11 @@ class Engine:
         self._identity = identity
         self._facts: NetworkFacts | None = None
         self._view: ServerView | None = None
+        self._links: tuple[LinkRelays, ...] = ()
         self._network: _Network | None = None
         self._world: World | None = None
+        self._world_moved = False  # something that `_world` is made from changed
+        self._outside = Outside()
         self._memory = Memory()
         self._checks = Checks(seed)
         self._choice = Choice()
@@ -99,6 +111,8 @@ class Engine:
         self._dns_deadline = 0.0
         self._offline_since: float | None = None
         self._decided = False
+        self._asked: tuple[Asked, ...] = ()
+        self._standing = State.READY
         self._said = Publication()
         self._pending: Publication | None = None
         self._deeds: list[Deed] = []
@@ -108,6 +122,11 @@ class Engine:
     def publication(self) -> Publication:
         """What was published last."""
         return self._said
+
+    @property
+    def asked(self) -> tuple[Asked, ...]:
+        """The questions that the last decision rests on, with the answers it had."""
+        return self._asked
 
     @property
     def wake_at(self) -> float | None:
@@ -129,9 +148,9 @@ class Engine:
     def _take(self, event: Event, now: float) -> None:
         match event:
             case FactsRead(facts):
-                self._facts = facts
+                self._facts, self._world_moved = facts, True
             case ServersRead(view):
-                self._view = view
+                self._view, self._world_moved = view, True
             case Answered(question, answer):
                 if question in self._in_flight:
                     del self._in_flight[question]
@@ -143,39 +162,68 @@ class Engine:
             case SettingsRead(settings):
                 self._take_settings(settings)
             case Resumed():
-                self._network = None
+                self._network, self._world_moved = None, True
+            case OutsideLearned(wish, ip):
+                if self._outside.learn(wish, ip):
+                    self._world_moved = True
+                    if self._running is None or self._running.dns_done:
+                        self._request(_Round("outside address", learn=False))
+            case FailureReported(key, reason):
+                self._report(key, shown(reason), now)
+            case LinkRelaysSet(links):
+                self._links, self._world_moved = links, True
+                self._request(_Round("link relays"))
 
     def _take_settings(self, settings: Settings) -> None:
         if settings.verify != self._settings.verify:
             self._deeds += self._checks.clear()
-        self._settings = settings
+        if settings.network != self._settings.network:
+            self._deeds += self._outside.leave()
+        self._settings, self._world_moved = settings, True
         self._request(_Round("reload"), supersede=True)
+
+    def _report(self, key: RelayKey, reason: str, now: float) -> None:
+        """D6: this relay failed; the first of the published list that did not is published without waiting."""
+        settings = self._settings
+        self._deeds += self._checks.report(key, reason, now, enabled=settings.verify.enabled)
+        said = self._pending or self._said
+        relays = tuple(
+            replace(listed, verdict=Verdict.FAILED, reason=reason) if listed.relay.key == key else listed
+            for listed in said.relays
+        )
+        best = first_not_failed(relays, settings.static_relays)
+        self._checks.owe(RelayKey(best.host, best.port))
+        self._pending = replace(said, relays=relays, best=best, changed=self._changed(best, now))
 
     def _notice_network(self, now: float) -> None:
         """E1: compare what matters, so that a repeated message costs nothing."""
-        if self._facts is None or self._view is None:
+        if self._facts is None or self._view is None or not self._world_moved:
             return
+        self._world_moved = False
         settings = self._settings
         counting = rules_a.counting(self._facts, settings.network.ignore)
         view = ServerView(settings.dns.servers) if settings.dns.servers else self._view
-        before, self._world = self._world, World(settings, counting, rules_a.own(self._facts), view, self._identity)
         network = (counting, self._facts.defaults, self._facts.rules, view)
-        if network == self._network:
-            if before is not None and before.own != self._world.own:  # C4 may read differently now
+        moved = network != self._network
+        if moved:
+            self._network = network
+            self._leave_network()
+        own = rules_a.own(self._facts)
+        before, addresses = self._world, self._outside.add_to(counting)
+        self._world = World(settings, addresses, own, view, self._identity, self._links)
+        if not moved:
+            if before is not None and before.own != own:  # C4 may read differently now
                 self._request(_Round("own addresses"))
             return
-        self._network = network
         if not counting:
             self._go_offline(now)
             return
         self._offline_since = None
-        self._leave_network()
         self._request(_Round("network change" if self._decided else "start", network=True), supersede=True)
 
     def _go_offline(self, now: float) -> None:
         if self._offline_since is None:
             self._offline_since = now if self._decided else now - OFFLINE_GRACE
-        self._leave_network()
         for stopped in (self._running, self._next):
             if stopped is not None:
                 self._deeds += [RefreshDone(token) for token in stopped.tokens]
@@ -185,6 +233,7 @@ class Engine:
         """Nothing known from the old network is of use on the new one (E1), and nothing asked there is wanted."""
         self._cancel_questions()
         self._memory.clear()
+        self._deeds += self._outside.leave()
         self._deeds += self._checks.owe_all(restart=True)
         self._deeds.append(NetworkLeft())
 
@@ -236,7 +285,9 @@ class Engine:
         self._running, self._next = self._next, None
         self._running.started = now
         dns = world.settings.dns
-        self._dns_deadline = now + 2 * dns.timeout * dns.attempts
+        self._dns_deadline = now + min(2 * dns.timeout * dns.attempts, LONGEST_ROUND)
+        if self._facts is not None and self._running.learn:
+            self._deeds += self._outside.ask(world.settings.network, self._facts, world.addresses, world.view)
         if self._running.forget:
             self._last_refresh = now
             self._cancel_questions()
@@ -258,7 +309,8 @@ class Engine:
         self._choice = choose(world, self._memory, ahead=now >= (started + self._dns_deadline) / 2)
         if now >= self._dns_deadline:
             self._give_up_questions(world, now)
-        running.dns_done = running.dns_done or self._choice.settled
+        learned = self._outside.settled or now >= self._dns_deadline  # G1
+        running.dns_done = running.dns_done or (self._choice.settled and learned)
         self._ask(running)
         if not running.dns_done:
             return
@@ -308,6 +360,8 @@ class Engine:
         self._deeds += self._checks.follow(choice.relays, now)
         if verify.enabled:
             self._deeds += self._checks.step(choice.relays, self._addresses(world), now)
+        else:
+            self._checks.revive(now)
         return self._checks.best(choice.relays, world.settings.static_relays, enabled=verify.enabled)
 
     def _addresses(self, world: World) -> dict[RelayKey, tuple[IPAddress, ...] | None]:
@@ -326,9 +380,18 @@ class Engine:
         self._decided = True
         self._memory.keep(chain(self._choice.wanted, self._static_questions()))
         self._compose(world, best, now)
+        self._standing = self._judge(world)
         self._publish(self._state(world))
+        self._asked = tuple(self._answers())
         self._deeds.append(RoundEnded(running.cause, len(world.addresses), running.questions, seconds))
         self._deeds += [RefreshDone(token) for token in running.tokens]
+
+    def _answers(self) -> Iterable[Asked]:
+        """What the present choice was made from (`Explain`)."""
+        for question in chain(self._choice.wanted, self._static_questions()):
+            answer = self._memory.last(question)
+            if answer is not None:
+                yield Asked(question, answer, self._choice.wanted.get(question))
 
     def _follow_up(self, world: World, now: float) -> None:
         """Between rounds: verdicts come in and are followed (D2, D5)."""
@@ -358,15 +421,19 @@ class Engine:
         choice = self._choice
         if world.addresses and world.settings.verify.enabled:
             self._checks.plan(choice.relays, best, world.settings.verify, now)
-        moved = (best.host, best.port) != (self._said.best.host, self._said.best.port)
         self._pending = Publication(
             state=self._said.state,
             best=best,
             relays=tuple(self._checks.listed(relay) for relay in choice.relays),
             evidence=tuple(choice.evidence),
-            changed=now if moved else self._said.changed,
+            changed=self._changed(best, now),
             dropped=tuple(choice.dropped),
         )
+
+    def _changed(self, best: Best, now: float) -> float | None:
+        """When the best relay last changed, if it is this one now."""
+        same = (best.host, best.port) == (self._said.best.host, self._said.best.port)
+        return self._said.changed if same else now
 
     def _publish(self, state: State) -> None:
         """H1: one publication for all that changed, none when nothing did."""
@@ -384,8 +451,12 @@ class Engine:
         current = self._running or self._next
         if current is not None and current.network:
             return State.RESOLVING
-        if current is not None and self._pending is None:
-            return self._said.state
+        if current is None:
+            self._standing = self._judge(world)
+        return self._standing
+
+    def _judge(self, world: World) -> State:
+        """`degraded` or `ready`, of what is published or about to be."""
         said = self._pending or self._said
         none_ok = not any(listed.verdict is Verdict.OK for listed in said.relays)
         if self._failing() or (world.settings.verify.enabled and said.relays and none_ok):

@@ -25,6 +25,7 @@ class Look:
 
 @dataclass(slots=True)
 class _Entry:
+    last: Answer  # as it came, also where an older one stands (E5)
     current: Look | None = None
     found: Answer | None = None  # the last answer with records, for E5
     found_at: float = 0.0
@@ -43,9 +44,15 @@ class Memory:
         entry = self._entries.get(question)
         return entry.current if entry else None
 
+    def last(self, question: Question) -> Answer | None:
+        """The last answer as it came; `look` says what it is worth."""
+        entry = self._entries.get(question)
+        return entry.last if entry else None
+
     def record(self, question: Question, answer: Answer, now: float) -> None:
         """Take an answer in."""
-        entry = self._entries.setdefault(question, _Entry())
+        entry = self._entries.setdefault(question, _Entry(answer))
+        entry.last = answer
         if answer.outcome is Outcome.FAILED:
             entry.retry_at = now + RETRY_AFTER[min(entry.failures, len(RETRY_AFTER) - 1)]
             entry.failures += 1

@@ -1,0 +1,71 @@
+"""`Lookup`: the reverse tree asked for any address."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import ip_address
+
+from salsa_agent.core.model import Answer, Outcome, Question, RRType, Server, ServerView
+from salsa_agent.core.settings import Dns, Policy, Settings
+from salsa_agent.lookup import lookup
+from tests.sim import NXDOMAIN, VIEW, at, mx
+
+NOC = "noc.tor.hookup.net"
+NET16 = "154.165.in-addr.arpa"
+
+
+class Table:
+    """Answers from a table; what is not in it does not exist, names in `silent` are never answered."""
+
+    def __init__(self, *silent: str) -> None:
+        self.silent = silent
+        self.asked: list[Question] = []
+        self.answers = {
+            (NET16, RRType.MX): mx(f"10:{NOC}.", "20:gone.hookup.net."),
+            (NOC, RRType.A): at("203.0.113.1"),
+        }
+
+    async def ask(self, question: Question) -> Answer:
+        self.asked.append(question)
+        if question.name in self.silent:
+            await asyncio.Event().wait()
+        return self.answers.get((question.name, question.rtype), NXDOMAIN)
+
+
+async def test_lookup_gives_the_relays_and_every_question() -> None:
+    table = Table()
+    found = await lookup(ip_address("165.154.15.1"), Settings(), VIEW, table)
+    assert [relay.key.host for relay in found.relays] == [NOC]
+    assert [(one.question.name, one.question.rtype, one.level) for one in found.questions] == [
+        ("1.15.154.165.in-addr.arpa", "MX", 32),
+        ("15.154.165.in-addr.arpa", "MX", 24),
+        (NET16, "MX", 16),
+        (NOC, "AAAA", None),
+        (NOC, "A", None),
+        ("gone.hookup.net", "AAAA", None),
+        ("gone.hookup.net", "A", None),
+    ]
+
+
+async def test_lookup_asks_the_default_servers_or_those_configured() -> None:
+    table = Table()
+    other = Server("10.9.9.9", ifindex=3)
+    await lookup(ip_address("165.154.15.1"), Settings(), ServerView(VIEW.default, ((3, (other,)),)), table)
+    assert {question.servers for question in table.asked} == {VIEW.default}
+    table = Table()
+    configured = (Server("10.0.0.1"),)
+    await lookup(ip_address("165.154.15.1"), Settings(dns=Dns(servers=configured)), VIEW, table)
+    assert {question.servers for question in table.asked} == {configured}
+
+
+async def test_lookup_has_no_static_relay_and_obeys_the_policy() -> None:
+    settings = Settings(policy=Policy(deny=("*.hookup.net",)))
+    found = await lookup(ip_address("165.154.15.1"), settings, VIEW, Table())
+    assert list(found.relays) == []
+
+
+async def test_lookup_ends_though_nobody_answers() -> None:
+    settings = Settings(dns=Dns(timeout=0.1, attempts=1))
+    found = await lookup(ip_address("165.154.15.1"), settings, VIEW, Table(NET16, NOC))
+    assert [one.answer.outcome for one in found.questions] == [Outcome.NONE, Outcome.NONE, Outcome.FAILED]
+    assert list(found.relays) == []

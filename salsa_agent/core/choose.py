@@ -104,10 +104,14 @@ def choose(world: World, memory: Memory, *, ahead: bool = False) -> Choice:
     return choice
 
 
+def servers_of_first(world: World) -> tuple[Server, ...]:
+    """Who is asked for what belongs to no address: the servers of the first one, else the global ones (F1)."""
+    return world.view.of_link(world.addresses[0].ifindex) if world.addresses else world.view.default
+
+
 def static_questions(world: World) -> dict[RelayKey, tuple[Question, ...]]:
-    """The lookups of the static relays' names (C8), at the servers of the first address (F1)."""
-    view = world.view
-    servers = view.of_link(world.addresses[0].ifindex) if world.addresses else view.default
+    """The lookups of the static relays' names (C8)."""
+    servers = servers_of_first(world)
     return {
         key: tuple(Question(key.host, rtype, servers, hosts=True) for rtype in (RRType.AAAA, RRType.A))
         for key in world.settings.static_relays

@@ -7,13 +7,11 @@ The same events at the same times give the same deeds.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from salsa_agent.core import addresses as rules_a
-from salsa_agent.core.bucket import Bucket
-from salsa_agent.core.checks import Checks, first_not_failed, last_resort
-from salsa_agent.core.choose import Choice, World, choose, joined, normalize, static_questions
+from salsa_agent.core.checks import Checks, last_resort
+from salsa_agent.core.choose import Choice, World, choose, joined, normalize, servers_of_first, static_questions
 from salsa_agent.core.events import (
     Answered,
     Ask,
@@ -26,7 +24,6 @@ from salsa_agent.core.events import (
     LinkRelaysSet,
     NetworkLeft,
     OutsideLearned,
-    Publish,
     RefreshAsked,
     RefreshDone,
     Resumed,
@@ -48,43 +45,21 @@ from salsa_agent.core.model import (
     Publication,
     Question,
     RelayKey,
+    Server,
     ServerView,
     State,
     Verdict,
 )
 from salsa_agent.core.names import shown
 from salsa_agent.core.outside import Outside
+from salsa_agent.core.published import Published
+from salsa_agent.core.rounds import LONGEST_ROUND, Round, Rounds
 from salsa_agent.core.settings import Settings
 
 IN_FLIGHT = 64  # B2
-ROUNDS, ROUND_EVERY = 6, 0.25  # E2
-LONGEST_ROUND = 30.0  # E4
 OFFLINE_GRACE = 2.0  # E6
-REFRESH_EVERY = 1.0  # section 4
 
 _Network = tuple[tuple[Address, ...], frozenset[DefaultRoute], frozenset[str], ServerView]
-
-
-@dataclass(slots=True)
-class _Round:
-    """One recomputation on its way: asked for while `started` is None, then running, gone at its decision."""
-
-    cause: str
-    network: bool = False  # after a network change: D8, E5, and `resolving`
-    forget: bool = False  # `Refresh`
-    learn: bool = True  # the outside address is asked for (G1)
-    tokens: list[int] = field(default_factory=list)
-    started: float | None = None
-    dns_done: bool = False
-    questions: int = 0
-
-    def absorb(self, other: _Round) -> None:
-        """This round is run instead of the other one: what that one owed, this one owes."""
-        if other.network:
-            self.network, self.cause = True, other.cause
-        self.forget |= other.forget
-        self.learn |= other.learn
-        self.tokens = other.tokens + self.tokens
 
 
 class Engine:
@@ -103,25 +78,36 @@ class Engine:
         self._memory = Memory()
         self._checks = Checks(seed)
         self._choice = Choice()
-        self._running: _Round | None = None
-        self._next: _Round | None = None
-        self._budget = Bucket(ROUNDS, ROUND_EVERY)
-        self._last_refresh: float | None = None
+        self._rounds = Rounds()
         self._in_flight: dict[Question, None] = {}
-        self._dns_deadline = 0.0
+        self._late_at = 0.0  # when what is in flight has failed
         self._offline_since: float | None = None
         self._decided = False
         self._asked: tuple[Asked, ...] = ()
         self._standing = State.READY
-        self._said = Publication()
-        self._pending: Publication | None = None
+        self._published = Published()
         self._deeds: list[Deed] = []
         self._wake: float | None = None
 
     @property
     def publication(self) -> Publication:
         """What was published last."""
-        return self._said
+        return self._published.said
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._settings
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """The DNS servers for what belongs to no address: those of the first one, else the global ones (F1)."""
+        return servers_of_first(self._world) if self._world else ()
+
+    def overdue(self, now: float) -> bool:
+        """Whether a round should long have ended: somebody has stopped calling."""
+        running = self._rounds.running
+        return running is not None and now > running.started + 2 * LONGEST_ROUND
 
     @property
     def asked(self) -> tuple[Asked, ...]:
@@ -158,7 +144,7 @@ class Engine:
             case Checked(check, result):
                 self._checks.conclude(check, result, now)
             case RefreshAsked(token):
-                self._request(_Round("refresh", forget=True, tokens=[token]))
+                self._rounds.request(Round("refresh", forget=True, tokens=[token]))
             case SettingsRead(settings):
                 self._take_settings(settings)
             case Resumed():
@@ -166,13 +152,13 @@ class Engine:
             case OutsideLearned(wish, ip):
                 if self._outside.learn(wish, ip):
                     self._world_moved = True
-                    if self._running is None or self._running.dns_done:
-                        self._request(_Round("outside address", learn=False))
+                    if self._rounds.running is None or self._rounds.running.dns_done:
+                        self._rounds.request(Round("outside address", learn=False))
             case FailureReported(key, reason):
                 self._report(key, shown(reason), now)
             case LinkRelaysSet(links):
                 self._links, self._world_moved = links, True
-                self._request(_Round("link relays"))
+                self._rounds.request(Round("link relays"))
 
     def _take_settings(self, settings: Settings) -> None:
         if settings.verify != self._settings.verify:
@@ -180,20 +166,14 @@ class Engine:
         if settings.network != self._settings.network:
             self._deeds += self._outside.leave()
         self._settings, self._world_moved = settings, True
-        self._request(_Round("reload"), supersede=True)
+        self._rounds.request(Round("reload"), supersede=True)
 
     def _report(self, key: RelayKey, reason: str, now: float) -> None:
         """D6: this relay failed; the first of the published list that did not is published without waiting."""
         settings = self._settings
         self._deeds += self._checks.report(key, reason, now, enabled=settings.verify.enabled)
-        said = self._pending or self._said
-        relays = tuple(
-            replace(listed, verdict=Verdict.FAILED, reason=reason) if listed.relay.key == key else listed
-            for listed in said.relays
-        )
-        best = first_not_failed(relays, settings.static_relays)
+        best = self._published.report(key, reason, settings.static_relays, now)
         self._checks.owe(RelayKey(best.host, best.port))
-        self._pending = replace(said, relays=relays, best=best, changed=self._changed(best, now))
 
     def _notice_network(self, now: float) -> None:
         """E1: compare what matters, so that a repeated message costs nothing."""
@@ -213,21 +193,18 @@ class Engine:
         self._world = World(settings, addresses, own, view, self._identity, self._links)
         if not moved:
             if before is not None and before.own != own:  # C4 may read differently now
-                self._request(_Round("own addresses"))
+                self._rounds.request(Round("own addresses"))
             return
         if not counting:
             self._go_offline(now)
             return
         self._offline_since = None
-        self._request(_Round("network change" if self._decided else "start", network=True), supersede=True)
+        self._rounds.request(Round("network change" if self._decided else "start", network=True), supersede=True)
 
     def _go_offline(self, now: float) -> None:
         if self._offline_since is None:
             self._offline_since = now if self._decided else now - OFFLINE_GRACE
-        for stopped in (self._running, self._next):
-            if stopped is not None:
-                self._deeds += [RefreshDone(token) for token in stopped.tokens]
-        self._running = self._next = None
+        self._deeds += [RefreshDone(token) for token in self._rounds.stop()]
 
     def _leave_network(self) -> None:
         """Nothing known from the old network is of use on the new one (E1), and nothing asked there is wanted."""
@@ -243,15 +220,6 @@ class Engine:
 
     # --- rounds
 
-    def _request(self, wanted: _Round, *, supersede: bool = False) -> None:
-        """Have a round run as soon as the budget allows; `supersede`: instead of the one that runs (E2)."""
-        if self._next is not None:
-            wanted.absorb(self._next)
-        if supersede and self._running is not None:
-            wanted.absorb(self._running)
-            self._running = None
-        self._next = wanted
-
     def _advance(self, now: float) -> None:
         """Go as far as the answers allow."""
         world = self._world
@@ -263,65 +231,56 @@ class Engine:
         while True:  # a round that decided makes room for the one that waits
             self._request_what_is_due(now)
             self._start(world, now)
-            if self._running is None:
+            running = self._rounds.running
+            if running is None:
                 break
-            self._run(world, self._running, now)
-            if self._running is not None:
+            self._run(world, running, now)
+            if self._rounds.running is not None:
                 break
-        if self._running is None and self._following():
+        if self._rounds.running is None and self._following():
             self._follow_up(world, now)
-        self._publish(self._state(world))
+        self._publish(world)
 
     def _request_what_is_due(self, now: float) -> None:
         """E1, B5: a TTL ran out, or a failed question is due for another try."""
         due = self._memory.due(self._bearing())
-        if due is not None and due <= now and self._running is None and self._next is None:
-            self._request(_Round("expiry or retry"))
+        if due is not None and due <= now and self._rounds.current is None:
+            self._rounds.request(Round("expiry or retry"))
 
     def _start(self, world: World, now: float) -> None:
-        if self._next is None or self._running is not None or now < self._start_at(self._next, now):
-            return
-        self._budget.take(now)
-        self._running, self._next = self._next, None
-        self._running.started = now
         dns = world.settings.dns
-        self._dns_deadline = now + min(2 * dns.timeout * dns.attempts, LONGEST_ROUND)
-        if self._facts is not None and self._running.learn:
+        started = self._rounds.start(now, 2 * dns.timeout * dns.attempts)
+        if started is None:
+            return
+        self._late_at = started.dns_deadline
+        if started.learn and self._facts is not None:
             self._deeds += self._outside.ask(world.settings.network, self._facts, world.addresses, world.view)
-        if self._running.forget:
-            self._last_refresh = now
+        if started.forget:
             self._cancel_questions()
             self._memory.forget()
             self._deeds += self._checks.owe_all(restart=False)
         else:
             self._memory.expire(now)
 
-    def _start_at(self, wanted: _Round, now: float) -> float:
-        """When the budget lets this round start (E2); `Refresh` at most once a second, unless the network changed."""
-        ready = self._budget.ready_at(now)
-        if wanted.forget and not wanted.network and self._last_refresh is not None:
-            ready = max(ready, self._last_refresh + REFRESH_EVERY)
-        return ready
-
-    def _run(self, world: World, running: _Round, now: float) -> None:
-        started = now if running.started is None else running.started
+    def _run(self, world: World, running: Round, now: float) -> None:
         # the second half of the DNS part is for address lookups (E4): they do not wait for the slowest level then
-        self._choice = choose(world, self._memory, ahead=now >= (started + self._dns_deadline) / 2)
-        if now >= self._dns_deadline:
+        self._choice = choose(world, self._memory, ahead=now >= running.half_of_dns)
+        late = now >= running.dns_deadline
+        if late:
             self._give_up_questions(world, now)
-        learned = self._outside.settled or now >= self._dns_deadline  # G1
+        learned = self._outside.settled or late  # G1
         running.dns_done = running.dns_done or (self._choice.settled and learned)
         self._ask(running)
         if not running.dns_done:
             return
         best = self._verify(world, now)
-        if best is None and now >= started + LONGEST_ROUND:
+        if best is None and now >= running.ends_at:
             self._checks.force(self._choice.relays)
             best = self._verify(world, now)
         if best is not None:
-            self._decide(world, running, best, now, now - started)
+            self._decide(world, running, best, now)
 
-    def _ask(self, running: _Round) -> None:
+    def _ask(self, running: Round) -> None:
         """B2: everything at once, the weightiest first where 64 are in flight."""
         for question in chain(() if running.dns_done else self._choice.wanted, self._static_questions()):
             if len(self._in_flight) >= IN_FLIGHT:
@@ -374,16 +333,17 @@ class Engine:
                 where[key] = joined(known) if len(known) == len(looks) else None
         return where
 
-    def _decide(self, world: World, running: _Round, best: Best, now: float, seconds: float) -> None:
+    def _decide(self, world: World, running: Round, best: Best, now: float) -> None:
         """The one moment at which a round changes what the outside sees (H1)."""
-        self._running = None
+        self._rounds.running = None
         self._decided = True
         self._memory.keep(chain(self._choice.wanted, self._static_questions()))
         self._compose(world, best, now)
         self._standing = self._judge(world)
-        self._publish(self._state(world))
+        self._publish(world)
         self._asked = tuple(self._answers())
-        self._deeds.append(RoundEnded(running.cause, len(world.addresses), running.questions, seconds))
+        spent = now - running.started
+        self._deeds.append(RoundEnded(running.cause, len(world.addresses), running.questions, spent))
         self._deeds += [RefreshDone(token) for token in running.tokens]
 
     def _answers(self) -> Iterable[Asked]:
@@ -395,7 +355,7 @@ class Engine:
 
     def _follow_up(self, world: World, now: float) -> None:
         """Between rounds: verdicts come in and are followed (D2, D5)."""
-        if now >= self._dns_deadline and self._in_flight:
+        if now >= self._late_at and self._in_flight:
             self._give_up_questions(world, now)
         best = self._verify(world, now)
         if best is not None:
@@ -403,16 +363,15 @@ class Engine:
 
     def _stay_offline(self, world: World, now: float) -> None:
         """E6: `offline` at once, the static relay after two seconds (at the start: at once)."""
-        if self._next is not None:  # nothing is asked or verified without an address
-            self._deeds += [RefreshDone(token) for token in self._next.tokens]
-            self._next = None
+        # nothing is asked or verified without an address
+        self._deeds += [RefreshDone(token) for token in self._rounds.stop()]
         since = now if self._offline_since is None else self._offline_since
         if now >= since + OFFLINE_GRACE:
             self._decided = True
             self._choice = choose(world, self._memory)
             self._deeds += self._checks.follow(self._choice.relays, now)
             self._compose(world, last_resort(self._choice.relays, world.settings.static_relays), now)
-        self._publish(self._state(world))
+        self._publish(world)
 
     # --- publishing
 
@@ -421,26 +380,11 @@ class Engine:
         choice = self._choice
         if world.addresses and world.settings.verify.enabled:
             self._checks.plan(choice.relays, best, world.settings.verify, now)
-        self._pending = Publication(
-            state=self._said.state,
-            best=best,
-            relays=tuple(self._checks.listed(relay) for relay in choice.relays),
-            evidence=tuple(choice.evidence),
-            changed=self._changed(best, now),
-            dropped=tuple(choice.dropped),
-        )
+        listed = tuple(self._checks.listed(relay) for relay in choice.relays)
+        self._published.compose(best, listed, tuple(choice.evidence), tuple(choice.dropped), now)
 
-    def _changed(self, best: Best, now: float) -> float | None:
-        """When the best relay last changed, if it is this one now."""
-        same = (best.host, best.port) == (self._said.best.host, self._said.best.port)
-        return self._said.changed if same else now
-
-    def _publish(self, state: State) -> None:
-        """H1: one publication for all that changed, none when nothing did."""
-        ready, self._pending = replace(self._pending or self._said, state=state), None
-        if ready != self._said or ready.dropped != self._said.dropped:
-            self._deeds.append(Publish(ready))
-        self._said = ready
+    def _publish(self, world: World) -> None:
+        self._deeds += self._published.publish(self._state(world))
 
     def _state(self, world: World) -> State:
         """H2: the first that holds."""
@@ -448,7 +392,7 @@ class Engine:
             return State.STARTING
         if not world.addresses:
             return State.OFFLINE
-        current = self._running or self._next
+        current = self._rounds.current
         if current is not None and current.network:
             return State.RESOLVING
         if current is None:
@@ -457,7 +401,7 @@ class Engine:
 
     def _judge(self, world: World) -> State:
         """`degraded` or `ready`, of what is published or about to be."""
-        said = self._pending or self._said
+        said = self._published.coming
         none_ok = not any(listed.verdict is Verdict.OK for listed in said.relays)
         if self._failing() or (world.settings.verify.enabled and said.relays and none_ok):
             return State.DEGRADED
@@ -477,15 +421,15 @@ class Engine:
             if self._offline_since is not None and now < self._offline_since + OFFLINE_GRACE:
                 times.append(self._offline_since + OFFLINE_GRACE)
         elif world is not None:
+            running, waiting = self._rounds.running, self._rounds.waiting
             if self._in_flight:
-                times.append(self._dns_deadline)
-            if self._running is not None and self._running.started is not None:
-                times.append(self._running.started + LONGEST_ROUND)
-                if not self._running.dns_done:
-                    half = (self._running.started + self._dns_deadline) / 2
-                    times.append(half if now < half else self._dns_deadline)
-            elif self._next is not None:
-                times.append(self._start_at(self._next, now))
+                times.append(self._late_at)
+            if running is not None:
+                times.append(running.ends_at)
+                if not running.dns_done:
+                    times.append(running.half_of_dns if now < running.half_of_dns else running.dns_deadline)
+            elif waiting is not None:
+                times.append(self._rounds.start_at(waiting, now))
             else:
                 times.append(self._memory.due(self._bearing()))
             if self._following():
@@ -494,6 +438,6 @@ class Engine:
 
     def _following(self) -> bool:
         """Whether verdicts are being followed: the list that is verified stands."""
-        if self._running is not None:
-            return self._running.dns_done
-        return self._decided and not (self._next and self._next.network)
+        if self._rounds.running is not None:
+            return self._rounds.running.dns_done
+        return self._decided and not (self._rounds.waiting and self._rounds.waiting.network)

@@ -156,6 +156,16 @@ def test_d6_a_network_change_forgets_the_delay() -> None:
     assert world.best == f"{NOC}:25"
 
 
+def test_d6_without_verification_a_network_change_or_refresh_forgets_the_report() -> None:
+    world = started(story(UNVERIFYING))
+    world.report(NOC)
+    world.move("165.154.15.2")
+    assert world.best == f"{NOC}:25"
+    world.report(NOC)
+    world.refresh()
+    assert world.best == f"{NOC}:25"
+
+
 def test_d6_of_one_user_six_an_hour_are_believed() -> None:
     quota = ReportQuota()
     assert [quota.take(1000, 100.0 + n) for n in range(8)] == [True] * 6 + [False] * 2

@@ -1,10 +1,19 @@
 """Rules E: when a round runs; and H1, H2: what of it is published."""
 
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 
-from salsa_agent.core.events import Answered, FactsRead, RefreshAsked, Resumed, ServersRead, SettingsRead
+from salsa_agent.core.events import (
+    Answered,
+    FactsRead,
+    OutsideLearned,
+    RefreshAsked,
+    Resumed,
+    ServersRead,
+    SettingsRead,
+)
 from salsa_agent.core.model import Answer, DefaultRoute, Outcome, RelayKey, RRType, Server, ServerView
 from salsa_agent.core.settings import Dns, Network, Settings, Verify
 from tests.sim import DEAD, FAILED, VIEW, World, at, facts, host, mx
@@ -457,3 +466,31 @@ def test_the_engine_is_deterministic() -> None:
         return [*world.published, *world.asked, *world.checked]
 
     assert run() == run()
+
+
+def test_e2_what_a_superseded_round_had_chosen_so_far_is_never_published() -> None:
+    world = hookup()
+    world.start("165.154.15.1")
+    world.silent = {NOC}
+    world.refresh()
+    world.send(SettingsRead(HOME))  # supersedes, and waits for the second that `Refresh` has to keep
+    world.pass_time(0.5)
+    assert world.best == f"{NOC}:25"
+    assert world.outcomes == ["found"]
+
+
+def test_e1_what_changes_while_a_round_verifies_waits_for_the_next_one() -> None:
+    world = hookup(replace(HOME, network=Network(nat="nat-pmp")))
+    world.nat_silent = True
+    world.mute = {NOC}
+    world.start("165.154.15.1")
+    world.pass_time(8.1)  # the DNS part is over, NOC is still spoken to
+    wish = world.wishes[-1]
+    assert wish is not None
+    world.silent = {"1.113.0.203.in-addr.arpa"}
+    world.send(OutsideLearned(wish, ip_address("203.0.113.1")))
+    world.speak(NOC)
+    assert world.outcomes == ["found"]
+    assert world.state == "ready"
+    world.speak("1.113.0.203.in-addr.arpa")
+    assert world.outcomes == ["found", "none"]

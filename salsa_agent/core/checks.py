@@ -68,8 +68,10 @@ class Checks:
                 self._records[key].bucket = self._away.pop(key)
         return deeds
 
-    def owe_all(self, *, restart: bool) -> list[Deed]:
+    def owe_all(self, *, restart: bool, enabled: bool) -> list[Deed]:
         """Every verdict has to be made anew; it stands in the list until then (D8, `Refresh`).
+
+        Without verification no new one comes: there only reports are forgotten.
 
         `restart`: the network changed, so running conversations are void and D5's delays start over.
         """
@@ -78,6 +80,8 @@ class Checks:
             record.counts = record.forced = False
             record.owed = True
             record.again_at = None
+            if not enabled:
+                record.verdict, record.reason = Verdict.UNVERIFIED, ""
             if restart:
                 deeds += _abandon(record)
                 record.delay = 0.0

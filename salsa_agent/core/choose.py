@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from hashlib import sha256
 from itertools import chain, zip_longest
 
@@ -26,7 +27,7 @@ from salsa_agent.core.model import (
     ServerView,
     Source,
 )
-from salsa_agent.core.settings import Settings
+from salsa_agent.core.settings import Network, Settings
 
 MAX_EXCHANGES = 32  # of an MX set, C5
 MAX_ADDRESSES = 16  # of an exchange, C5
@@ -191,13 +192,10 @@ def _all_addresses(relay: Relay, known: list[Look]) -> Iterable[IPAddress]:
 
 def _of_address(world: World, memory: Memory, choice: Choice, address: Address) -> list[Relay]:
     """The relays that the reverse tree gives for one address, best first; its evidence goes into `choice`."""
-    servers = world.view.of_link(address.ifindex)
-    network = world.settings.network
-    levels = reverse.levels_of(address, network.ipv4_levels, network.ipv6_levels)
-    questions = [Question(reverse.name_at(address.ip, level), RRType.MX, servers) for level in levels]
-    choice.wanted.update(zip(questions, levels, strict=True))
+    climb = _climb(address, world.settings.network, world.view.of_link(address.ifindex))
+    choice.wanted.update(climb)
     failed = pending = False
-    for level, question in zip(levels, questions, strict=True):
+    for question, level in climb:
         look = memory.look(question)
         pending = pending or look is None
         if look is None or (pending and look.answer.outcome is not Outcome.FOUND):
@@ -219,6 +217,13 @@ def _of_address(world: World, memory: Memory, choice: Choice, address: Address) 
     else:
         choice.evidence.append(Evidence(address, Outcome.FAILED if failed else Outcome.NONE))
     return []
+
+
+@lru_cache(maxsize=256)
+def _climb(address: Address, network: Network, servers: tuple[Server, ...]) -> tuple[tuple[Question, int], ...]:
+    """The questions that an address is worth (B1), with their levels, the most specific first."""
+    levels = reverse.levels_of(address, network.ipv4_levels, network.ipv6_levels)
+    return tuple((Question(reverse.name_at(address.ip, level), RRType.MX, servers), level) for level in levels)
 
 
 def _of_set(

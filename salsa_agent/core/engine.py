@@ -73,6 +73,8 @@ class Engine:
         self._links: tuple[LinkRelays, ...] = ()
         self._network: _Network | None = None
         self._world: World | None = None
+        self._stage: World | None = None  # the world that the choice is made from
+        self._statics: dict[RelayKey, tuple[Question, ...]] = {}  # whose lookups only their verification needs
         self._world_moved = False  # something that `_world` is made from changed
         self._outside = Outside()
         self._memory = Memory()
@@ -80,6 +82,7 @@ class Engine:
         self._choice = Choice()
         self._rounds = Rounds()
         self._in_flight: dict[Question, None] = {}
+        self._chosen = False  # the choice is whole, not that of a round that was superseded in its DNS part
         self._late_at = 0.0  # when what is in flight has failed
         self._offline_since: float | None = None
         self._decided = False
@@ -103,6 +106,11 @@ class Engine:
     def servers(self) -> tuple[Server, ...]:
         """The DNS servers for what belongs to no address: those of the first one, else the global ones (F1)."""
         return servers_of_first(self._world) if self._world else ()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way: no round, no question."""
+        return self._rounds.current is None and not self._in_flight
 
     def overdue(self, now: float) -> bool:
         """Whether a round should long have ended: somebody has stopped calling."""
@@ -191,6 +199,8 @@ class Engine:
         own = rules_a.own(self._facts)
         before, addresses = self._world, self._outside.add_to(counting)
         self._world = World(settings, addresses, own, view, self._identity, self._links)
+        if self._rounds.running is not None and not self._rounds.running.dns_done:
+            self._set_stage(self._world)
         if not moved:
             if before is not None and before.own != own:  # C4 may read differently now
                 self._rounds.request(Round("own addresses"))
@@ -200,6 +210,11 @@ class Engine:
             return
         self._offline_since = None
         self._rounds.request(Round("network change" if self._decided else "start", network=True), supersede=True)
+
+    def _set_stage(self, world: World) -> None:
+        """The choice is made from this world until the next round starts, whatever changes meanwhile."""
+        self._stage = world
+        self._statics = static_questions(world) if world.settings.verify.enabled else {}
 
     def _go_offline(self, now: float) -> None:
         if self._offline_since is None:
@@ -211,7 +226,7 @@ class Engine:
         self._cancel_questions()
         self._memory.clear()
         self._deeds += self._outside.leave()
-        self._deeds += self._checks.owe_all(restart=True)
+        self._deeds += self._checks.owe_all(restart=True, enabled=self._settings.verify.enabled)
         self._deeds.append(NetworkLeft())
 
     def _cancel_questions(self) -> None:
@@ -231,14 +246,14 @@ class Engine:
         while True:  # a round that decided makes room for the one that waits
             self._request_what_is_due(now)
             self._start(world, now)
-            running = self._rounds.running
-            if running is None:
+            running, stage = self._rounds.running, self._stage
+            if running is None or stage is None:
                 break
-            self._run(world, running, now)
+            self._run(stage, running, now)
             if self._rounds.running is not None:
                 break
-        if self._rounds.running is None and self._following():
-            self._follow_up(world, now)
+        if self._stage is not None and self._rounds.running is None and self._following():
+            self._follow_up(self._stage, now)
         self._publish(world)
 
     def _request_what_is_due(self, now: float) -> None:
@@ -252,13 +267,15 @@ class Engine:
         started = self._rounds.start(now, 2 * dns.timeout * dns.attempts)
         if started is None:
             return
+        self._set_stage(world)
         self._late_at = started.dns_deadline
+        self._chosen = False
         if started.learn and self._facts is not None:
             self._deeds += self._outside.ask(world.settings.network, self._facts, world.addresses, world.view)
         if started.forget:
             self._cancel_questions()
             self._memory.forget()
-            self._deeds += self._checks.owe_all(restart=False)
+            self._deeds += self._checks.owe_all(restart=False, enabled=world.settings.verify.enabled)
         else:
             self._memory.expire(now)
 
@@ -269,7 +286,7 @@ class Engine:
         if late:
             self._give_up_questions(world, now)
         learned = self._outside.settled or late  # G1
-        running.dns_done = running.dns_done or (self._choice.settled and learned)
+        running.dns_done = self._chosen = running.dns_done or (self._choice.settled and learned)
         self._ask(running)
         if not running.dns_done:
             return
@@ -303,11 +320,9 @@ class Engine:
                 self._memory.record(question, late, now)
             self._choice = choose(world, self._memory)
 
-    def _static_questions(self) -> list[Question]:
-        """The lookups of the static relays' names, which only their verification needs."""
-        if self._world is None or not self._world.settings.verify.enabled:
-            return []
-        return [question for questions in static_questions(self._world).values() for question in questions]
+    def _static_questions(self) -> Iterable[Question]:
+        """The lookups of the static relays' names."""
+        return chain.from_iterable(self._statics.values())
 
     def _bearing(self) -> Iterable[Question]:
         """The questions whose expiry or failure calls for a round."""
@@ -318,15 +333,15 @@ class Engine:
         choice, verify = self._choice, world.settings.verify
         self._deeds += self._checks.follow(choice.relays, now)
         if verify.enabled:
-            self._deeds += self._checks.step(choice.relays, self._addresses(world), now)
+            self._deeds += self._checks.step(choice.relays, self._addresses(), now)
         else:
             self._checks.revive(now)
         return self._checks.best(choice.relays, world.settings.static_relays, enabled=verify.enabled)
 
-    def _addresses(self, world: World) -> dict[RelayKey, tuple[IPAddress, ...] | None]:
+    def _addresses(self) -> dict[RelayKey, tuple[IPAddress, ...] | None]:
         """Where each relay of the list is spoken to; None while that is being looked up."""
         where: dict[RelayKey, tuple[IPAddress, ...] | None] = {r.key: r.addresses for r in self._choice.relays}
-        for key, questions in static_questions(world).items():
+        for key, questions in self._statics.items():
             if where.get(key) == ():
                 looks = [self._memory.look(question) for question in questions]
                 known = [look.answer for look in looks if look is not None]
@@ -368,6 +383,7 @@ class Engine:
         since = now if self._offline_since is None else self._offline_since
         if now >= since + OFFLINE_GRACE:
             self._decided = True
+            self._set_stage(world)
             self._choice = choose(world, self._memory)
             self._deeds += self._checks.follow(self._choice.relays, now)
             self._compose(world, last_resort(self._choice.relays, world.settings.static_relays), now)
@@ -438,6 +454,4 @@ class Engine:
 
     def _following(self) -> bool:
         """Whether verdicts are being followed: the list that is verified stands."""
-        if self._rounds.running is not None:
-            return self._rounds.running.dns_done
-        return self._decided and not (self._rounds.waiting and self._rounds.waiting.network)
+        return self._chosen and not (self._rounds.waiting and self._rounds.waiting.network)

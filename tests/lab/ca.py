@@ -1,0 +1,64 @@
+"""A throw-away certification authority, by openssl(1). Nothing trusts it but what has SSL_CERT_FILE=`ca.file`."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """PEM files: the certificate and its key (readable by all, as other users' programs use it)."""
+
+    file: Path
+    key: Path
+
+    def server_context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.file, self.key)
+        return context
+
+
+class Ca:
+    """An authority whose files are in `directory`."""
+
+    def __init__(self, directory: Path, name: str = "Salsa test CA") -> None:
+        self._directory = directory
+        self.file = directory / "ca.pem"
+        self._key = directory / "ca.key"
+        self._issued = 0
+        _openssl(
+            *("req", "-x509", *_KEY, "-days", "7", "-subj", f"/CN={name}", "-keyout", self._key, "-out", self.file),
+            *("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+        )
+
+    def issue(self, *names: str, days: int = 7) -> Certificate:
+        """A certificate for these names (`relay.example`) and addresses (`192.0.2.1`). `days` -1: it has expired."""
+        self._issued += 1
+        stem = self._directory / f"issued-{self._issued}"
+        made = Certificate(stem.with_suffix(".pem"), stem.with_suffix(".key"))
+        request, extensions = stem.with_suffix(".csr"), stem.with_suffix(".ext")
+        alternatives = ",".join(f"IP:{name}" if _is_address(name) else f"DNS:{name}" for name in names)
+        extensions.write_text(
+            f"subjectAltName={alternatives}\nbasicConstraints=critical,CA:FALSE\n"
+            "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\nauthorityKeyIdentifier=keyid\n"
+        )
+        _openssl("req", *_KEY, "-subj", "/CN=relay", "-keyout", made.key, "-out", request)
+        _openssl(
+            *("x509", "-req", "-in", request, "-CA", self.file, "-CAkey", self._key, "-CAcreateserial"),
+            *("-days", str(days), "-extfile", extensions, "-out", made.file),
+        )
+        made.key.chmod(0o644)
+        return made
+
+
+def _is_address(name: str) -> bool:
+    return ":" in name or name.replace(".", "").isdigit()
+
+
+def _openssl(*argv: str | Path) -> None:
+    subprocess.run(["openssl", *map(str, argv)], check=True, capture_output=True, timeout=60)

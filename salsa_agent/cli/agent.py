@@ -1,0 +1,79 @@
+"""The command `salsa-agent`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from typing import NoReturn
+
+from salsa_agent import config, logs
+from salsa_agent.cli import options
+from salsa_agent.config import ConfigError
+
+log = logging.getLogger("salsa-agent")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the agent in the foreground; the exit statuses of design section 5."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)  # until the event loop takes them over
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the configuration is about to be read anyway
+    _hold_standard_streams()
+    try:
+        return _run(argv)
+    finally:
+        _say("")  # what argparse may have left in the buffer
+
+
+def _run(argv: list[str] | None) -> int:
+    given = options.parse(argv)
+    logs.setup(given.log_level)
+    try:
+        settings = config.load(given.config)
+    except ConfigError as error:
+        log.critical("%s", error)
+        return options.EX_CONFIG
+    if given.check_config:
+        _say(f"{given.config or config.DEFAULT_PATH}: the configuration is good\n")
+        return options.EX_OK
+    # imported late: `--help`, `--version` and `--check-config` need neither the event loop nor the libraries
+    import asyncio
+
+    from salsa_agent.agent import Agent
+    from salsa_agent.bus.connection import BusError
+
+    try:
+        asyncio.run(Agent(settings, given.config).run(given.bus, announce=lambda address: _say(f"{address}\n")))
+    except BusError as error:
+        log.critical("%s", error)
+        return options.EX_UNAVAILABLE
+    return options.EX_OK
+
+
+def _end(_number: int, _frame: object) -> NoReturn:
+    sys.exit(options.EX_OK)
+
+
+def _hold_standard_streams() -> None:
+    """Open on /dev/null what came closed of descriptors 0-2, or a socket would get its number, and log lines."""
+    null = os.open(os.devnull, os.O_RDWR)
+    while null <= 2:
+        null = os.dup(null)
+    os.close(null)
+
+
+def _say(text: str) -> None:
+    """Write to standard output at once; if nobody takes it, that is no fault of ours."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor at the interpreter's last flush
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""resolv.conf(5), as text: whom it lists. What a resolver library makes of the rest of it is not looked at."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+
+from salsa_agent.core.model import IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Nameserver:
+    """A `nameserver` line. `scope`: the zone of a link-local IPv6 address, an interface's name or index (RFC 4007)."""
+
+    ip: IPAddress
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvConf:
+    """`trust_ad`: `options trust-ad`, the AD bit of these name servers counts."""
+
+    nameservers: tuple[Nameserver, ...] = ()
+    trust_ad: bool = False
+
+
+def parse(text: str) -> ResolvConf:
+    """What a file with this text says. A line that makes no sense is left out, as glibc does; the others count.
+
+    As in glibc (resolv/res_init.c) a keyword begins in the first column and ends with a blank, what follows an address
+    on its line is ignored, and options add up. Unlike there, all name servers are kept, not only the first three, and a
+    carriage return is a blank.
+    """
+    nameservers: dict[Nameserver, None] = {}
+    trust_ad = False
+    for line in text.split("\n"):
+        words = line.replace("\t", " ").replace("\r", " ").split(" ")
+        values = [word for word in words[1:] if word]
+        if words[0] == "nameserver" and values:
+            nameserver = _nameserver(values[0])
+            if nameserver is not None:
+                nameservers[nameserver] = None
+        elif words[0] == "options":
+            trust_ad = trust_ad or "trust-ad" in values
+    return ResolvConf(tuple(nameservers), trust_ad)
+
+
+def _nameserver(word: str) -> Nameserver | None:
+    address, zone, scope = word.partition("%")
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return _short_form(word)
+    if isinstance(ip, IPv6Address) and ip.is_link_local:
+        return Nameserver(ip, scope)
+    if ip.version == 4 and zone:
+        return None
+    if ip.is_unspecified:  # where a socket reaches the host itself
+        return Nameserver(ip_address("::1" if ip.version == 6 else "127.0.0.1"))
+    return Nameserver(ip)
+
+
+def _short_form(word: str) -> Nameserver | None:
+    """IPv4 addresses as inet_aton(3) takes them: `127.1`."""
+    try:
+        ip = ip_address(socket.inet_aton(word))
+    except (OSError, ValueError):  # ValueError: what is not ASCII, or holds NUL
+        return None
+    return None if ip.is_unspecified else Nameserver(ip)

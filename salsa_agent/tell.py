@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from salsa_agent.core.events import RoundEnded
-from salsa_agent.core.model import Answer, ListedRelay, Publication, Question, RelayKey
+from salsa_agent.core.events import Check, RoundEnded
+from salsa_agent.core.model import Answer, CheckResult, ListedRelay, Publication, Question, RelayKey
 
 
 def best_line(said: Publication) -> str:
@@ -35,6 +35,17 @@ def question_line(question: Question, answer: Answer) -> str:
     if answer.server:
         what.append(f"from {answer.server} in {answer.elapsed * 1000:.0f} ms")
     return " ".join(what)
+
+
+def check_line(check: Check, result: CheckResult) -> str:
+    """One line for a conversation with a relay."""
+    reason = f" ({result.reason})" if result.reason else ""
+    return f"relay {host_port(check.key.host, check.key.port)}: {result.verdict}{reason}"
+
+
+def status_line(said: Publication) -> str:
+    """What the service manager shows."""
+    return f"{said.state}; relay: {host_port(said.best.host, said.best.port) if said.best.host else 'none'}"
 
 
 def host_port(host: str, port: int) -> str:

@@ -6,9 +6,10 @@ from ipaddress import ip_address
 
 import pytest
 
+from salsa_agent.core.events import FactsRead, ServersRead
 from salsa_agent.core.model import HostAddress, Link, Server, ServerView, Source
 from salsa_agent.core.settings import Policy, Settings
-from tests.sim import FAILED, VIEW, FactsRead, ServersRead, World, at, facts, host, mx
+from tests.sim import FAILED, VIEW, World, at, facts, host, mx
 from tests.test_rules_c import SMTP, world_with
 
 HOME = Settings(static_relays=(SMTP,))

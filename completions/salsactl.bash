@@ -1,0 +1,46 @@
+# bash completion for salsactl(1)
+
+_salsactl() {
+    local cur prev word command= options i
+    cur=${COMP_WORDS[COMP_CWORD]}
+    prev=${COMP_WORDS[COMP_CWORD - 1]}
+    COMPREPLY=()
+    case $prev in
+    --bus)
+        mapfile -t COMPREPLY < <(compgen -W 'auto system session' -- "$cur")
+        return
+        ;;
+    --exec)
+        mapfile -t COMPREPLY < <(compgen -c -- "$cur")
+        return
+        ;;
+    --config)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        return
+        ;;
+    esac
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        case $word in
+        --bus) ((i++)) ;;
+        -*) ;;
+        *)
+            command=$word
+            break
+            ;;
+        esac
+    done
+    options='--bus --json --help'
+    case $command in
+    '') options+=' --version status best watch refresh explain lookup report-failure' ;;
+    watch) options+=' --exec --notify' ;;
+    lookup) options+=' --config' ;;
+    report-failure)
+        [[ $cur == -* ]] || options=$(salsactl best 2>/dev/null)
+        ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
+}
+
+complete -F _salsactl salsactl

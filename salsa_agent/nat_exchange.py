@@ -15,7 +15,7 @@ from salsa_agent.nat_statement import Statement
 
 _IP_UNICAST_IF = 50  # linux/in.h
 _IPV6_UNICAST_IF = 76  # linux/in6.h
-# what a connected socket makes of the ICMP errors that are hard by RFC 1122 4.1.3.3: port, protocol unreachable
+# what a connected socket makes of the ICMP errors that are hard by RFC 1122 4.2.3.9: port, protocol unreachable
 _HARD = frozenset((errno.ECONNREFUSED, errno.ENOPROTOOPT))
 _MOST = 2048  # bytes; no answer to these requests is longer
 
@@ -29,6 +29,13 @@ def connected(address: IPAddress, port: int, ifindex: int) -> socket.socket:
 
     A loopback address has no link. Raises NoAnswer when there is no way.
     """
+    try:
+        return _connect(address, port, ifindex)
+    except OSError as error:
+        raise NoAnswer(_text(error)) from error
+
+
+def _connect(address: IPAddress, port: int, ifindex: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
@@ -38,9 +45,9 @@ def connected(address: IPAddress, port: int, ifindex: int) -> socket.socket:
             sock.connect((str(address), port, 0, ifindex if address.is_link_local else 0))
         else:
             sock.connect((str(address), port))
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise NoAnswer(_text(error)) from error
+        raise
     return sock
 
 

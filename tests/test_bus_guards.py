@@ -364,9 +364,9 @@ async def fake_bus(tmp_path: Any) -> AsyncIterator[tuple[FakeBus, GuardedBus]]:
             await fake.writer.wait_closed()
 
 
-def unknown_field(serial: int, signature: str = "u") -> bytes:
+def unknown_field(serial: int, signature: str = "u", flags: int = 1) -> bytes:
     """A call with a header field of code 200 before the others."""
-    octets = bytearray(wire.frame(wire.CALL, serial, flags=1, path=PATH, interface=PEER, member="Ping"))
+    octets = bytearray(wire.frame(wire.CALL, serial, flags=flags, path=PATH, interface=PEER, member="Ping"))
     lead = b"\xc8" + bytes((len(signature),)) + signature.encode() + b"\0"
     lead += bytes(-len(lead) % 4) + struct.pack("<I", 0)
     lead += bytes(-len(lead) % 8)
@@ -421,6 +421,16 @@ async def test_a_damaged_message_is_the_end_of_itself_alone(tmp_path: Any, what:
             _, body = await fake.next()
         assert body == wire.encode("s", ["After"])
         assert bus.connected
+
+
+@pytest.mark.parametrize("signature", ["u", "as", "at"])
+async def test_a_header_field_that_is_new_is_ignored_and_the_call_answered(tmp_path: Any, signature: str) -> None:
+    """D-Bus Specification, "Header Fields": implementations must ignore what they do not know."""
+    async with fake_bus(tmp_path) as (fake, bus):
+        bus.serve = lambda call, _: bus.reply(call, "s", wire.encode("s", [call.path + call.member]))
+        await fake.send(unknown_field(5, signature, flags=0))
+        head, body = await fake.next()
+        assert (head.reply_serial, body) == (5, wire.encode("s", [f"{PATH}Ping"]))
 
 
 async def test_signatures_of_strangers_do_not_pile_up(tmp_path: Any) -> None:

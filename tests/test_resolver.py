@@ -30,7 +30,7 @@ from salsa_agent import resolver_try
 from salsa_agent.core.choose import normalize
 from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType, Server
 from salsa_agent.resolver import Resolver, server_text
-from salsa_agent.resolver_wire import Query, ServerFailed, query_name, read
+from salsa_agent.resolver_wire import Query, ServerFailed, is_reply, query_name, read
 from tests.lab.dnsserver import DnsServer, dns_server
 from tests.lab.netns import Netns, veth
 
@@ -174,6 +174,16 @@ def test_c3_only_records_of_the_name_and_type_that_was_asked_count() -> None:
     assert read(reply, asked).addresses == (ip_address("192.0.2.1"),)
     assert read(reply, asked).ttl == 300
     assert read(message(asked.to_wire(), "else.example. 9 A 192.0.2.66"), asked).outcome is Outcome.NONE
+
+
+def test_the_case_of_names_does_not_matter() -> None:
+    asked = query("noc.example", RRType.A)
+    head = asked.to_wire()[:2] + struct.pack("!5H", 0x8180, 1, 2, 0, 0) + b"\3NOC\7exAMPLE\0\0\1\0\1"
+    alias = b"\3nOc\7Example\0" + struct.pack("!HHIH", 5, 1, 300, 6) + b"\1A\xc0\x10"
+    record = b"\1a\xc0\x10" + struct.pack("!HHIH", 1, 1, 300, 4) + bytes((192, 0, 2, 1))
+    reply = head + alias + record.replace(b"\xc0\x10", b"\7EXAMPLE\0")
+    assert is_reply(reply, reply[:2] + asked.to_wire()[2:])
+    assert read(reply, asked).addresses == (ip_address("192.0.2.1"),)
 
 
 def test_a_record_of_another_class_does_not_count() -> None:

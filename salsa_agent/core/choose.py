@@ -193,6 +193,8 @@ def _all_addresses(relay: Relay, known: list[Look]) -> Iterable[IPAddress]:
 def _of_address(world: World, memory: Memory, choice: Choice, address: Address) -> list[Relay]:
     """The relays that the reverse tree gives for one address, best first; its evidence goes into `choice`."""
     climb = _climb(address, world.settings.network, world.view.of_link(address.ifindex))
+    if not climb:  # its family is turned off: nothing was asked, so there is no evidence
+        return []
     choice.wanted.update(climb)
     failed = pending = False
     for question, level in climb:

@@ -25,7 +25,7 @@ from typing import Self
 # linux/inotify.h
 MODIFY, ATTRIB, CLOSE_WRITE = 0x2, 0x4, 0x8
 MOVED_FROM, MOVED_TO, CREATE, DELETE, DELETE_SELF, MOVE_SELF = 0x40, 0x80, 0x100, 0x200, 0x400, 0x800
-Q_OVERFLOW, IGNORED = 0x4000, 0x8000
+IGNORED = 0x8000
 MASK_ADD = 0x20000000
 _DIRECTORY = MOVED_FROM | MOVED_TO | CREATE | DELETE | DELETE_SELF | MOVE_SELF
 _FILE = MODIFY | CLOSE_WRITE | ATTRIB | DELETE_SELF | MOVE_SELF
@@ -57,21 +57,31 @@ class Follower:
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._open = contextlib.ExitStack()
-        with contextlib.ExitStack() as opened:
-            # One epoll for both: an event loop watches for input only, which a mount table always has.
-            self._epoll = opened.enter_context(select.epoll())
-            self._inotify = self._start()
-            if self._inotify >= 0:
-                opened.callback(os.close, self._inotify)
-                self._epoll.register(self._inotify, select.EPOLLIN)
-            with contextlib.suppress(OSError):  # no /proc
-                mounts = opened.enter_context(Path("/proc/self/mountinfo").open("rb", buffering=0))
-                self._epoll.register(mounts, select.EPOLLPRI)
-            self._loop.add_reader(self._epoll.fileno(), self._on_ready)
-            opened.callback(self._loop.remove_reader, self._epoll.fileno())
-            self._open = opened.pop_all()
-        self._look()
+        try:
+            with contextlib.ExitStack() as opened:
+                self._start(opened)
+                self._open = opened.pop_all()
+        except OSError as error:
+            self._warn(error.errno or 0)
+        else:
+            self._look()
         return self
+
+    def _start(self, opened: contextlib.ExitStack) -> None:
+        """One epoll for both: an event loop watches for input only, which a mount table always has."""
+        self._epoll = opened.enter_context(select.epoll())
+        self._inotify: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._inotify < 0:
+            self._warn(ctypes.get_errno())
+        else:
+            opened.callback(os.close, self._inotify)
+            self._epoll.register(self._inotify, select.EPOLLIN)
+        with contextlib.suppress(OSError):  # no /proc
+            mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+            opened.callback(os.close, mounts)
+            self._epoll.register(mounts, select.EPOLLPRI)
+        self._loop.add_reader(self._epoll.fileno(), self._on_ready)
+        opened.callback(self._loop.remove_reader, self._epoll.fileno())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._lazy is not None:
@@ -111,13 +121,11 @@ class Follower:
             at += _EVENT.size + length
             if mask & IGNORED:  # it was removed, by us or with its file
                 continue
-            if mask & Q_OVERFLOW:
-                changed = True
-            elif name:
+            if name:
                 changed = changed or name in self._names.get(watch, ())
             elif mask & MODIFY:
                 written = written or watch in self._files
-            else:
+            else:  # also when more came than the queue holds (IN_Q_OVERFLOW): anything may have changed
                 changed = True
         return changed, written
 
@@ -179,12 +187,6 @@ class Follower:
         return found.st_mode
 
     # --- the system calls
-
-    def _start(self) -> int:
-        fd: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if fd < 0:
-            self._warn(ctypes.get_errno())
-        return fd
 
     def _watch(self, path: str, mask: int) -> int | None:
         if self._inotify < 0:

@@ -18,7 +18,7 @@ PROPERTIES = "org.freedesktop.DBus.Properties"
 
 MAX_LINKS = 64  # whose objects are read: first those that have servers, then by index
 LOOPBACK = 1  # the kernel's index of `lo`, LOOPBACK_IFINDEX in linux/netdevice.h
-DNS_PORT, TLS_PORT = 53, 853
+DNS_PORT, TLS_PORT, MAX_PORT = 53, 853, 65535
 
 
 class Resolved:
@@ -76,6 +76,8 @@ class Resolved:
         try:
             if index not in self._paths:
                 body = await self._bus.call(NAME, PATH, f"{NAME}.Manager", "GetLink", "i", index)
+                if not (body and isinstance(body[0], str)):
+                    raise Unavailable(f"{NAME}: no path of a link")
                 self._paths[index] = body[0]
             return await self._properties(self._paths[index], "Link")
         except Unavailable as error:
@@ -110,6 +112,8 @@ def _entries(properties: dict[str, Any], name: str, link: int = 0) -> list[tuple
 
 def _server(index: int, family: int, octets: bytes, port: int = 0, _tls_name: str = "") -> Server:
     """Raises ValueError, TypeError, KeyError for what is no server."""
+    if not (isinstance(index, int) and index >= 0 and isinstance(port, int) and 0 <= port <= MAX_PORT):
+        raise ValueError("an index or port out of range")
     if len(octets) != {socket.AF_INET: 4, socket.AF_INET6: 16}[socket.AddressFamily(family)]:
         raise ValueError("an address of the wrong length")
     ip = ip_address(bytes(octets))

@@ -118,7 +118,7 @@ class Servers:
         for _ in range(READ_TRIES):
             self._wake.clear()
             view = await self._read_once()
-            if not self._wake.is_set():
+            if self._failed or not self._wake.is_set():
                 break
         return view
 

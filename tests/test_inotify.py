@@ -287,6 +287,19 @@ async def test_f1_two_paths(tmp_path: Path) -> None:
             told.clear()
 
 
+async def test_f1_a_directory_that_is_a_path_itself_and_on_the_way_of_another(tmp_path: Path) -> None:
+    """The kernel has one watch for it, with one mask."""
+    directory = tmp_path / "run"
+    directory.mkdir()
+    path = directory / "resolv.conf"
+    watch = Watch(path)
+    new = tmp_path / "elsewhere" / "new"  # its own directory is not watched
+    put_deep(new, "1")()
+    with Follower([str(path), str(directory)], watch.on_change):
+        new.rename(path)
+        await watch.until("1")
+
+
 async def test_f1_a_lost_event_is_made_good(tmp_path: Path) -> None:
     """The queue overflows: what was lost is unknown, so it counts as a change."""
     path = tmp_path / "resolv.conf"
@@ -338,21 +351,26 @@ async def test_f1_without_inotify_it_says_so_and_mounts_still_count(
     ]
 
 
-async def test_f1_no_descriptor_is_left_behind_when_it_cannot_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("free", [0, 1, 2, 3])
+async def test_f1_without_descriptors_nothing_is_left_open(
+    tmp_path: Path, free: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says so, and what it could not open is not followed."""
     before = len(os.listdir("/proc/self/fd"))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken: list[int] = []
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 2, hard))
         with pytest.raises(OSError, match="Too many open files"):
             while True:
                 taken.append(os.dup(2))
-        os.close(taken.pop())  # one is left: for the epoll
-        follower = Follower([str(tmp_path / "x")], lambda: None)
-        with follower:
+        for _ in range(min(free, len(taken))):
+            os.close(taken.pop())
+        with Follower([str(tmp_path / "x")], lambda: None):
             pass
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for fd in taken:
             os.close(fd)
     assert len(os.listdir("/proc/self/fd")) == before
+    assert bool(caplog.records) is (free < 2)

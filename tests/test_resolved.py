@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from salsa_agent import resolved as driver
 from salsa_agent import servers as module
-from salsa_agent.bus import system
+from salsa_agent.bus import system, wire
 from salsa_agent.bus.system import SystemBus, Unavailable
+from salsa_agent.bus.wire import Header
 from salsa_agent.core.model import Server, ServerView
 from salsa_agent.core.settings import Settings
 from salsa_agent.servers import read_once
@@ -134,6 +135,15 @@ async def test_f1_a_link_that_is_no_default_route_for_names_serves_itself_alone(
     async with lab.watching() as watch:
         assert watch.now.default == on(lab.up0, "192.0.2.1")
         assert watch.now.of_link(lab.up1) == on(lab.up1, "192.0.2.2")
+
+
+async def test_f1_where_no_link_is_a_default_route_for_names_all_of_them(lab: Lab) -> None:
+    lab.space.batch(["addr add 10.0.0.2/24 dev up0"])
+    await lab.resolved.start()
+    await lab.resolved.set_link_dns(lab.up0, "192.0.2.1")
+    await lab.resolved.manager("SetLinkDefaultRoute", "ib", lab.up0, "false")
+    async with lab.watching() as watch:
+        assert watch.now.default == on(lab.up0, "192.0.2.1")
 
 
 async def test_f1_without_any_server_those_of_resolv_conf(lab: Lab) -> None:
@@ -331,23 +341,25 @@ async def test_f1_many_changes_are_few_readings(lab: Lab, monkeypatch: pytest.Mo
 class Impostor:
     """A fake of systemd-resolved: the real one never says odd things."""
 
-    def __init__(self, manager: Any, link: Any) -> None:
+    def __init__(self, manager: Any, link: Any, path: Any = "/link") -> None:
         self.answers = {driver.PATH: manager, "/link": link}
+        self.path = path
+        self.name = ":1.1"
 
     def follow(self, *_: object) -> None:
         pass
 
     def owner(self, name: str) -> str:
-        return ":1.1"
+        return self.name
 
     async def call(self, name: str, path: str, interface: str, member: str, signature: str = "", *args: Any) -> Any:
         if member == "GetLink":
-            return ["/link"]
+            return self.path if isinstance(self.path, list) else [self.path]
         return [self.answers[path]]
 
 
-def impostor(manager: Any, link: Any) -> driver.Resolved:
-    return driver.Resolved(Impostor(manager, link), lambda: None)  # type: ignore[arg-type]  # stands in for it
+def impostor(*answers: Any) -> driver.Resolved:
+    return driver.Resolved(Impostor(*answers), lambda: None)  # type: ignore[arg-type]  # stands in for it
 
 
 ODD = st.recursive(
@@ -357,7 +369,9 @@ ODD = st.recursive(
 )
 PROPERTIES = st.dictionaries(
     st.sampled_from(["DNS", "DNSEx", "FallbackDNS", "FallbackDNSEx", "DefaultRoute"]),
-    ODD | st.lists(st.tuples(st.integers(0, 3), st.sampled_from([2, 10]), st.binary(max_size=16))),
+    ODD
+    | st.lists(st.tuples(st.integers(0, 3), st.sampled_from([2, 10]), st.binary(max_size=16)))
+    | st.lists(st.tuples(ODD, ODD, ODD, ODD, ODD) | st.tuples(st.just(0), st.just(2), st.just(b"1234"), ODD, ODD)),
 )
 
 
@@ -374,6 +388,57 @@ def test_f1_odd_values_do_no_harm(manager: Any, link: Any) -> None:
         assert isinstance(server, Server)
         assert 0 < server.port < 65536
         assert socket.inet_pton(socket.AF_INET6 if ":" in server.address else socket.AF_INET, server.address)
+
+
+@pytest.mark.parametrize("path", [[], [7], [None], [["/link"]]])
+async def test_f1_an_odd_path_of_a_link_is_no_answer(path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo"), (2, "up0")])
+    with pytest.raises(Unavailable):
+        await impostor({"DNS": []}, {}, path).read()
+
+
+async def test_f1_a_server_given_by_its_port_for_dns_over_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent speaks plain DNS. Newer releases of systemd-resolved keep that port, this one takes it for none."""
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo")])
+    view = await impostor({"DNSEx": [[0, 2, b"\xc0\x00\x02\x35", 853, "dns.example"]]}, {}).read()
+    assert view == ServerView((Server("192.0.2.53", 53),))
+
+
+async def test_f1_another_owner_has_other_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo"), (2, "up0")])
+    fake = Impostor({"DNS": []}, {"DNS": [[2, b"\xc0\x00\x02\x01"]]})
+    reader = driver.Resolved(fake, lambda: None)  # type: ignore[arg-type]  # stands in for it
+    assert (await reader.read()).of_link(2) == on(2, "192.0.2.1")
+    fake.answers, fake.path = {driver.PATH: {}, "/2": {"DNS": [[2, b"\xc0\x00\x02\x02"]]}}, "/2"
+    reader._on_owner()
+    assert (await reader.read()).of_link(2) == on(2, "192.0.2.2")
+
+
+async def test_f1_a_restart_in_mid_reading_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Restarting(Impostor):
+        async def call(self, *args: Any) -> Any:
+            self.name += "0"
+            return await super().call(*args)
+
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo"), (2, "up0")])
+    with pytest.raises(Unavailable):
+        await driver.Resolved(Restarting({}, {}), lambda: None).read()  # type: ignore[arg-type]  # stands in for it
+
+
+async def test_f1_what_cannot_be_called_is_no_answer(lab: Lab) -> None:
+    await lab.resolved.start()
+    bus = SystemBus()
+    bus.follow(driver.NAME, driver.PROPERTIES, "PropertiesChanged", lambda _: None)
+    task = asyncio.create_task(bus.run())
+    try:
+        await bus.settled(PATIENCE)
+        for path in ("", "no path", "/\0", "/\ud800"):
+            with pytest.raises(Unavailable):
+                await bus.call(driver.NAME, path, driver.PROPERTIES, "GetAll", "s", "x")
+        assert await bus.call(driver.NAME, driver.PATH, driver.PROPERTIES, "GetAll", "s", f"{driver.NAME}.Manager")
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def test_f1_dns_where_dnsex_is_not_there_and_bad_entries_cost_no_good_ones(
@@ -399,6 +464,11 @@ async def test_f1_signals_of_others_are_not_heard(tmp_path: Path, monkeypatch: p
             with real, nobody:
                 await real.ask("/org/freedesktop/DBus", "org.freedesktop.DBus", "RequestName", "su",
                                "com.example.Real", 4)  # fmt: skip
+                async with asyncio.timeout(PATIENCE):
+                    while following.owner("com.example.Real") != real.name:
+                        await asyncio.sleep(0.01)
+                assert following._hears(Header(wire.SIGNAL, 0, 1, True, sender=real.name))
+                assert not following._hears(Header(wire.SIGNAL, 0, 1, True, sender=nobody.name))
                 me = following._bus.unique_name if following._bus else ""
                 for _ in range(3):
                     await nobody.call("/", "com.example.Face", "Changed", "s", "forged", kind=4, destination=me)
@@ -415,21 +485,22 @@ async def test_f1_signals_of_others_are_not_heard(tmp_path: Path, monkeypatch: p
             await asyncio.wait([task])
 
 
-async def test_f1_calls_to_us_are_not_answered_and_cost_nothing(lab: Lab) -> None:
-    await lab.resolved.start()
-    bus = SystemBus(lab.bus.address)
-    task = asyncio.create_task(bus.run())
-    try:
-        await bus.settled(PATIENCE)
-        assert bus._bus
-        done = await lab.bus.run(
-            ["dbus-send", "--system", "--print-reply", "--reply-timeout=300", f"--dest={bus._bus.unique_name}", "/",
-             "org.freedesktop.DBus.Introspectable.Introspect"]
-        )  # fmt: skip
-        assert done.status
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
+async def test_f1_calls_to_us_are_not_answered() -> None:
+    """Answers would pile up for callers that read none."""
+    with system_bus(policy=False, extra=HOSTILE) as bus:
+        following = SystemBus(bus.address)
+        task = asyncio.create_task(following.run())
+        try:
+            await following.settled(PATIENCE)
+            assert following._bus
+            done = await bus.run(
+                ["dbus-send", "--system", "--print-reply", "--reply-timeout=300",
+                 f"--dest={following._bus.unique_name}", "/", "org.freedesktop.DBus.Introspectable.Introspect"]
+            )  # fmt: skip
+            assert "NoReply" in done.err
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
 
 
 async def test_f1_nothing_is_left(lab: Lab) -> None:

@@ -184,17 +184,19 @@ class SystemBus:
     async def _call(self, to: str, path: str, interface: str, member: str, signature: str = "", *args: Any) -> Any:
         if self._bus is None:
             raise Unavailable("no system bus")
-        message = Message(
-            destination=to,
-            path=path,
-            interface=interface,
-            member=member,
-            signature=signature,
-            body=list(args),
-            flags=MessageFlag.NO_AUTOSTART,
-        )
         try:
+            message = Message(
+                destination=to,
+                path=path,
+                interface=interface,
+                member=member,
+                signature=signature,
+                body=list(args),
+                flags=MessageFlag.NO_AUTOSTART,
+            )
             reply = await asyncio.wait_for(self._bus.call(message), CALL_TIME)
+        except (TypeError, ValueError) as error:  # what a service gave, such as an object's path, is not valid
+            raise Unavailable(f"{member}: it cannot be called") from error
         except TimeoutError as error:
             raise Unavailable(f"{member}: no answer in {CALL_TIME:g} s") from error
         except BusGone as error:

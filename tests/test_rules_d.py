@@ -6,7 +6,7 @@ from salsa_agent.core.checks import BUDGET
 from salsa_agent.core.events import FactsRead, SettingsRead
 from salsa_agent.core.model import DefaultRoute, RelayKey, Source, Verdict
 from salsa_agent.core.settings import Settings, Verify
-from tests.sim import DEAD, FAILED, World, at, facts, mx
+from tests.sim import DEAD, FAILED, OK, World, at, facts, mx
 
 SMTP = RelayKey("smtp.clear.net.nz", 25)
 HOME = Settings(static_relays=(SMTP,))
@@ -271,3 +271,24 @@ def test_d2_after_the_decision_later_verdicts_follow() -> None:
     assert world.said.relays[1].verdict is Verdict.UNVERIFIED
     world.speak(VERTEX)
     assert verdicts(world)[VERTEX] == "ok"
+
+
+def test_d5_a_relay_that_fails_right_after_it_came_back_is_held_off_longer_each_time() -> None:
+    """The damping: 30 s, doubled to 30 min; only a relay that stayed `ok` as long as it was away starts over."""
+    world = story()
+    world.start("165.154.15.1")
+    day = world.now + 24 * 3600
+    away = []
+    while world.now < day:
+        world.relays[NOC] = DEAD
+        world.pass_time(5)
+        world.refresh()  # what would be the next check, or a user's complaint
+        assert world.best == f"{VERTEX}:25"
+        world.relays[NOC] = OK  # at once, and until it is used again
+        since = world.now
+        while world.best != f"{NOC}:25":
+            world.pass_time(10)
+        away.append(world.now - since)
+    assert [round(seconds / 30) for seconds in away[:4]] == [1, 2, 4, 8]
+    assert all(1600 < seconds < 2000 for seconds in away[7:])
+    assert len(away) < 60  # of 2,880 that a fixed delay of 30 s would let in

@@ -1,0 +1,64 @@
+# shellcheck shell=sh
+# The project's own virtual environment.
+
+# is it a Python that the agent runs on?
+suits() {
+	"$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' >/dev/null 2>&1
+}
+
+# can it make a virtual environment? (Debian keeps that in a package of its own)
+makes_venvs() {
+	"$1" -c 'import ensurepip, venv' >/dev/null 2>&1
+}
+
+# find_python: set `python` to a Python >= 3.11 that can make virtual environments, the system's own first
+find_python() {
+	found=
+	for python in ${PYTHON:+"$PYTHON"} /usr/bin/python3 python3 python3.11 python3.12 python3.13 python3.14; do
+		suits "$python" || continue
+		! makes_venvs "$python" || return 0
+		found=${found:-$python}
+	done
+	if [ -n "$found" ] && have dpkg-query; then
+		need "python$("$found" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
+	elif have dpkg-query; then
+		need python3-venv
+	fi
+	for python in ${found:+"$found"} /usr/bin/python3; do
+		! { suits "$python" && makes_venvs "$python"; } || return 0
+	done
+	fail 1 "no Python from 3.11 to 3.14 with the venv module was found; install one, or name it: PYTHON=/path/to/python3 ./run"
+}
+
+# ensure_venv [EXTRA]: the virtual environment stands and has what pyproject.toml names now.
+# One that SALSA_VENV names is taken as it is.
+ensure_venv() {
+	[ -z "${SALSA_VENV-}" ] || return 0
+	extra=${1:+[$1]}
+	stamp="$venv/salsa-${1:-run}"
+	wanted=$(cksum <pyproject.toml)
+	[ ! -x "$venv/bin/python" ] || "$venv/bin/python" -c '' 2>/dev/null || rm -rf "$venv" # its Python is gone
+	if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && [ -x "$venv/bin/salsa-agent" ]; then
+		return 0
+	fi
+	if [ ! -x "$venv/bin/pip" ]; then
+		find_python
+		say "making a virtual environment in $venv with $python ($("$python" -V))"
+		"$python" -m venv --clear "$venv" || fail 1 "the virtual environment could not be made in $venv"
+	fi
+	say "installing the libraries named in pyproject.toml into $venv"
+	pip install --editable ".$extra" || fail 1 "the libraries could not be installed; is the Python package index within reach?"
+	printf '%s\n' "$wanted" >"$stamp"
+}
+
+# pip ARGUMENTS, with a home of its own where there is none
+pip() {
+	(
+		if [ ! -d "${HOME:-}" ] || [ ! -w "${HOME:-}" ]; then
+			mkdir -p "$cache/home"
+			HOME=$cache/home
+			export HOME
+		fi
+		"$venv/bin/python" -m pip -qq --disable-pip-version-check --no-input "$@" </dev/null
+	)
+}

@@ -1,0 +1,148 @@
+# shellcheck shell=sh
+# Puts the program's files below $DESTDIR, and takes them away again by the list it wrote.
+
+# directory PATH: made with its parents where missing; those made are in the manifest, to be removed with it
+directory() {
+	[ ! -d "$DESTDIR$1" ] || return 0
+	directory "$(dirname "$1")"
+	mkdir -m 755 "$DESTDIR$1"
+	printf '%s/\n' "$1" >>"$list"
+}
+
+# put MODE SOURCE PATH: one file
+put() {
+	directory "$(dirname "$3")"
+	rm -f "$DESTDIR$3"
+	install -m "$1" "$2" "$DESTDIR$3"
+	printf '%s\n' "$3" >>"$list"
+}
+
+# put_text MODE PATH: one file from standard input
+put_text() {
+	cat >"$work/text"
+	put "$1" "$work/text" "$2"
+}
+
+# put_tree SOURCE PATH: all files below a directory
+put_tree() {
+	(cd "$1" && find . -type f) | sed 's,^\./,,' | sort >"$work/files"
+	while IFS= read -r file; do
+		put 644 "$1/$file" "$2/$file"
+	done <"$work/files"
+}
+
+# prepare: what can fail, before anything is touched
+prepare() {
+	umask 022
+	work=$(mktemp -d)
+	trap 'rm -rf "$work"' EXIT
+	trap 'exit 130' HUP INT TERM
+	list=$work/manifest
+	: >"$list"
+	find_system_python
+	gather "$work/lib"
+}
+
+place() {
+	mkdir -p "$DESTDIR/"
+	put_tree "$work/lib" "$libdir"
+	launcher agent | put_text 755 "$bindir/salsa-agent"
+	launcher ctl | put_text 755 "$bindir/salsactl"
+	for page in man/*.[1-8]; do
+		gzip -9nc "$page" | put_text 644 "$mandir/man${page##*.}/${page#man/}.gz"
+	done
+	for file in completions/*; do
+		name=${file#completions/}
+		case $name in
+		*.bash) put 644 "$file" "$bashdir/${name%.bash}" ;;
+		*.fish) put 644 "$file" "$fishdir/$name" ;;
+		_*) put 644 "$file" "$zshdir/$name" ;;
+		esac
+	done
+	put 644 examples/salsa-agent.toml "$docdir/examples/salsa-agent.toml"
+	sed "s,/usr/bin/,$bindir/," systemd/salsa-agent.service | put_text 644 "$unitdir/salsa-agent.service"
+	put 644 systemd/salsa-agent.sysusers.conf "$sysusersdir/salsa-agent.conf"
+	put 644 dbus/org.salsa.Agent1.conf "$policydir/org.salsa.Agent1.conf"
+	put 644 dbus/org.salsa.Agent1.service "$dbusdir/system-services/org.salsa.Agent1.service"
+	put 644 dbus/org.salsa.Agent1.xml "$dbusdir/interfaces/org.salsa.Agent1.xml"
+	# without waiting (no-wait.d) NetworkManager runs only what is linked to from the directory above
+	put 755 networkmanager/90-salsa-agent "$dispatcherdir/no-wait.d/90-salsa-agent"
+	ln -sfn no-wait.d/90-salsa-agent "$DESTDIR$dispatcherdir/90-salsa-agent"
+	printf '%s\n' "$dispatcherdir/90-salsa-agent" >>"$list"
+	compile_all
+	put 644 "$list" "$manifest"
+}
+
+# gather DIRECTORY: the program and the libraries it needs, as plain modules
+gather() {
+	ensure_venv
+	"$venv/bin/python" -c '
+import tomllib
+print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' >"$work/requirements"
+	libraries=$cache/libraries-$(cksum <"$work/requirements" | tr ' ' -)
+	[ -d "$libraries" ] || fetch "$libraries"
+	cp -R "$libraries" "$1"
+	cp -R salsa_agent "$1/salsa_agent"
+	find "$1" -depth -type d -name __pycache__ -exec rm -rf {} +
+}
+
+# fetch DIRECTORY: the libraries, plain Python only, so that they suit every machine and every Python from 3.11 on
+fetch() {
+	say "fetching the libraries"
+	mkdir -p "$cache"
+	fetched=$(mktemp -d "$cache/fetched.XXXXXX")
+	pip install --target "$fetched" --no-compile --only-binary :all: --platform any --implementation py --abi none \
+		--python-version 3.11 --requirement "$work/requirements" || {
+		rm -rf "$fetched"
+		fail 1 "the libraries could not be fetched; is the Python package index within reach?"
+	}
+	# commands are made here; of a library's metadata its name, version and licence stay
+	rm -rf "${fetched:?}/bin"
+	find "$fetched" -path '*.dist-info/*' \( -name RECORD -o -name INSTALLER -o -name REQUESTED -o -name WHEEL \
+		-o -name entry_points.txt -o -name top_level.txt -o -name direct_url.json \) -delete
+	find "$fetched" -name '*.py' -exec sed -i '1s/^#!.*/#/' {} + # modules, not commands
+	chmod 755 "$fetched"
+	mv -T "$fetched" "$1" 2>/dev/null || rm -rf "$fetched" # another run was faster
+}
+
+# The installed program runs by a Python that every user can reach, hence not by one in a home directory.
+find_system_python() {
+	for python in ${PYTHON:+"$PYTHON"} /usr/bin/python3 /usr/local/bin/python3 /usr/bin/python3.11 /usr/bin/python3.12 \
+		/usr/bin/python3.13 /usr/bin/python3.14; do
+		! suits "$python" || return 0
+	done
+	fail 1 "the installed program needs a Python from 3.11 to 3.14 as /usr/bin/python3, or named by PYTHON=/path/to/python3"
+}
+
+# launcher MODULE: a command; isolated (-I) and without site directories (-S), so that only these libraries count
+launcher() {
+	cat <<-END
+		#!$python -IS
+		import sys
+
+		sys.path.insert(0, "$libdir")
+		from salsa_agent.cli.$1 import main
+
+		sys.exit(main())
+	END
+}
+
+# Compiled now, as the agent may not write there. A package compiles at its installation instead: NO_COMPILE=1.
+compile_all() {
+	[ -z "${NO_COMPILE-}" ] || return 0
+	"$python" -IS -m compileall -q -s "$DESTDIR" -p / "$DESTDIR$libdir"
+	(cd "$DESTDIR/" && find ".$libdir" -name __pycache__ -printf '%p/\n' -o -path '*/__pycache__/*' -print) | sed 's/^\.//' >>"$list"
+}
+
+# Remove the files of the manifest, then the directories that it says were made here, if nothing else is in them.
+remove_installed() {
+	entries=$(mktemp)
+	{ cat "$DESTDIR$manifest" && printf '%s\n' "$manifest"; } >"$entries"
+	grep -v '/$' "$entries" | while IFS= read -r path; do
+		rm -f "$DESTDIR$path"
+	done
+	grep '/$' "$entries" | sort -r | while IFS= read -r path; do
+		rmdir "$DESTDIR$path" 2>/dev/null || :
+	done
+	rm -f "$entries"
+}

@@ -1,0 +1,231 @@
+"""The service under a real systemd: confined, started, activated, watched, reloaded, stopped; on both message buses."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.booted import Booted
+from tests.lab.run import PROJECT, run
+from tests.lab.site import HOST, RELAY, SERVER, Site
+
+UNIT = "salsa-agent.service"
+NAME = "org.salsa.Agent1"
+OBJECT = f"{NAME} /org/salsa/Agent1 {NAME}".split()
+CONFIG = "/etc/salsa-agent.toml"
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def install(root: Path) -> None:
+    """The program as a distribution installs it."""
+    run("install", DESTDIR=str(root), PREFIX="/usr")
+    # whatever the filter of system calls forbids ends the agent here, so that no test passes with it biting
+    drop_in = root / f"etc/systemd/system/{UNIT}.d"
+    drop_in.mkdir(parents=True)
+    (drop_in / "kill.conf").write_text("[Service]\nSystemCallErrorNumber=kill\n")
+    (root / "etc/resolv.conf").write_text(f"nameserver {SERVER}\n")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("files")
+    install(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with Site() as site:
+        yield site
+
+
+@pytest.fixture(scope="module", params=["dbus", "dbus-broker"])
+def machine(request: pytest.FixtureRequest, files: Path, site: Site) -> Iterator[Booted]:
+    with Booted(files, request.param) as booted:
+        booted.run("systemd-sysusers")
+        link = f"host-{request.param[-6:]}"
+        booted.cable("wan0", site, link)
+        site.plug(link)
+        booted.run("ip", "address", "add", f"{HOST}/24", "dev", "wan0")
+        yield booted
+
+
+@pytest.fixture
+def agent(machine: Booted) -> Iterator[Booted]:
+    """The machine with the agent stopped, its configuration the default, and no override but ours."""
+    machine.run("systemctl", "stop", UNIT)
+    machine.run("systemctl", "reset-failed", UNIT, check=False)
+    machine.run("rm", "-f", CONFIG, f"/run/systemd/system/{UNIT}.d/test.conf")
+    machine.run("systemctl", "daemon-reload")
+    yield machine
+    log = machine.journal(UNIT)
+    assert "Traceback" not in log
+
+
+def override(machine: Booted, text: str) -> None:
+    machine.write(f"/run/systemd/system/{UNIT}.d/test.conf", f"[Service]\n{text}\n")
+    machine.run("systemctl", "daemon-reload")
+
+
+def get(machine: Booted, name: str) -> str:
+    return machine.run("busctl", "get-property", *OBJECT, name).strip()
+
+
+def settle(machine: Booted) -> None:
+    """Wait for the relay to be known and verified."""
+    machine.until(lambda: get(machine, "State") == 's "ready"', "the agent is ready")
+
+
+def pid(machine: Booted) -> int:
+    return int(machine.show(UNIT, "MainPID"))
+
+
+def test_unit_exposure_is_low() -> None:
+    said = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(PROJECT / "systemd" / UNIT)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    ).stdout
+    level = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
+    assert level
+    assert float(level[1]) <= 1.2
+
+
+def test_unit_verify_is_silent(machine: Booted) -> None:
+    assert machine.run("systemd-analyze", "verify", f"/usr/lib/systemd/system/{UNIT}") == ""
+
+
+def test_unit_start_to_active(agent: Booted) -> None:
+    agent.run("systemctl", "start", UNIT)
+    assert agent.show(UNIT, "ActiveState") == "active"
+    assert get(agent, "BestRelay") == f's "{RELAY}"'  # H3: the name comes with the first decision
+    settle(agent)
+    assert '"verdict" s "ok"' in get(agent, "Relays"), "the relay could be spoken to, from inside the confinement"
+    assert RELAY in agent.show(UNIT, "StatusText")
+    assert agent.run("cat", "/run/salsa-agent/relay") == f"{RELAY}:25\n"
+
+
+def test_unit_runs_with_no_privilege(agent: Booted) -> None:
+    agent.run("systemctl", "start", UNIT)
+    status = agent.run("cat", f"/proc/{pid(agent)}/status")
+    facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    uid = agent.run("id", "-u", "salsa-agent").strip()
+    assert set(facts["Uid"].split()) == {uid}
+    assert uid != "0"
+    assert {facts[f"Cap{which}"] for which in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+    assert (facts["NoNewPrivs"], facts["Seccomp"]) == ("1", "2")
+    assert agent.run("getent", "passwd", "salsa-agent").strip().endswith("nologin")
+
+
+@pytest.mark.parametrize("user", ["root", "nobody"])
+def test_unit_is_activated_by_a_call(agent: Booted, user: str) -> None:
+    assert agent.show(UNIT, "ActiveState") == "inactive"
+    said = agent.run("setpriv", "--reuid", user, "--clear-groups", "busctl", "get-property", *OBJECT, "BestRelay")
+    assert said.strip() == f's "{RELAY}"'
+    assert agent.show(UNIT, "ActiveState") == "active"
+
+
+def test_unit_watchdog_restarts_a_hung_agent(agent: Booted) -> None:
+    override(agent, "WatchdogSec=2s")
+    agent.run("systemctl", "start", UNIT)
+    hung = pid(agent)
+    agent.run("kill", "-STOP", str(hung))
+    agent.until(lambda: pid(agent) not in (0, hung), "a new process is started")
+    agent.until(lambda: agent.show(UNIT, "ActiveState") == "active", "the agent is active again")
+    assert "Watchdog timeout" in agent.journal(UNIT)
+    assert get(agent, "BestRelay") == f's "{RELAY}"'
+
+
+def test_unit_watchdog_is_fed(agent: Booted) -> None:
+    override(agent, "WatchdogSec=2s")
+    agent.run("systemctl", "start", UNIT)
+    fed = agent.show(UNIT, "WatchdogTimestampMonotonic")
+    agent.until(lambda: agent.show(UNIT, "WatchdogTimestampMonotonic") != fed, "the watchdog is fed")
+    assert agent.show(UNIT, "NRestarts") == "0"
+
+
+def test_unit_reload_with_a_good_file(agent: Booted) -> None:
+    agent.run("systemctl", "start", UNIT)
+    before = pid(agent)
+    agent.write(CONFIG, '[static]\nrelays = ["last.resort.example:587"]\n')
+    agent.run("systemctl", "reload", UNIT)
+    agent.until(lambda: "last.resort.example" in get(agent, "Relays"), "the static relay is listed")
+    assert (agent.show(UNIT, "ActiveState"), pid(agent)) == ("active", before)
+
+
+def test_unit_reload_with_a_bad_file(agent: Booted) -> None:
+    agent.write(CONFIG, '[static]\nrelays = ["last.resort.example:587"]\n')
+    agent.run("systemctl", "start", UNIT)
+    before = pid(agent)
+    agent.write(CONFIG, '[static]\nrelay = ["typo.example"]\n')
+    agent.run("systemctl", "reload", UNIT)
+    agent.until(lambda: "static.relay" in agent.journal(UNIT), "the bad key is named in the journal")
+    assert (agent.show(UNIT, "ActiveState"), pid(agent)) == ("active", before)
+    assert "last.resort.example" in get(agent, "Relays"), "the old settings stay"
+
+
+@pytest.mark.parametrize(("status", "cause"), [("78", "[static]\nrelay = []\n"), ("2", "")])
+def test_unit_is_not_restarted_when_that_would_not_help(agent: Booted, status: str, cause: str) -> None:
+    if cause:
+        agent.write(CONFIG, cause)
+    else:
+        override(agent, "ExecStart=\nExecStart=/usr/bin/salsa-agent --no-such-option")
+    assert agent.result("systemctl", "start", UNIT).returncode != 0
+    agent.until(lambda: agent.show(UNIT, "ActiveState") == "failed", "the unit has failed")
+    assert (agent.show(UNIT, "ExecMainStatus"), agent.show(UNIT, "NRestarts")) == (status, "0")
+
+
+def test_unit_is_restarted_after_a_crash(agent: Booted) -> None:
+    agent.run("systemctl", "start", UNIT)
+    crashed = pid(agent)
+    agent.run("kill", "-KILL", str(crashed))
+    agent.until(lambda: pid(agent) not in (0, crashed), "a new process is started")
+    agent.until(lambda: agent.show(UNIT, "ActiveState") == "active", "the agent is active again")
+    assert get(agent, "BestRelay") == f's "{RELAY}"'
+
+
+def test_unit_keeps_link_relays_over_a_restart(agent: Booted) -> None:
+    agent.run("systemctl", "start", UNIT)
+    index = agent.run("cat", "/sys/class/net/wan0/ifindex").strip()
+    agent.run("busctl", "call", *OBJECT, "SetLinkRelays", "ias", index, "1", "10.53.0.25:2525")
+    agent.until(lambda: '"source" s "link"' in get(agent, "Relays"), "the link's relay is listed")
+    agent.run("systemctl", "restart", UNIT)
+    agent.until(lambda: '"source" s "link"' in get(agent, "Relays"), "the link's relay is listed again")
+    agent.run("busctl", "call", *OBJECT, "RevertLink", "i", index)
+    agent.until(lambda: '"source" s "link"' not in get(agent, "Relays"), "the link's relay is gone")
+
+
+def test_unit_stops_in_under_a_second(agent: Booted) -> None:
+    durations = []
+    for _ in range(3):  # a busy machine may be late once
+        agent.run("systemctl", "start", UNIT)
+        agent.run("systemctl", "stop", UNIT)
+        times = [int(agent.show(UNIT, f"{what}TimestampMonotonic")) for what in ("ActiveExit", "InactiveEnter")]
+        durations.append((times[1] - times[0]) / 1_000_000)
+    assert min(durations) < 1
+    assert agent.show(UNIT, "Result") == "success"
+    assert agent.result("test", "-e", "/run/salsa-agent/relay").returncode != 0
+
+
+def test_unit_comes_back_with_the_bus(files: Path, site: Site) -> None:
+    """A machine of its own: losing the bus is hard on the others in it."""
+    with Booted(files) as machine:
+        machine.run("systemd-sysusers")
+        machine.run("systemctl", "start", UNIT)
+        machine.run("systemctl", "kill", "--signal=KILL", "dbus.service")
+        machine.until(lambda: int(machine.show(UNIT, "NRestarts")) > 0, "the agent is started again")
+        machine.until(lambda: machine.show(UNIT, "ActiveState") == "active", "the agent is active again")
+        machine.until(lambda: machine.result("busctl", "get-property", *OBJECT, "State").returncode == 0, "it answers")
+
+
+def test_the_lab_has_what_the_tests_lean_on() -> None:
+    for program in ("systemd-analyze", "busctl", "dbus-daemon", "dbus-broker-launch", "dnsmasq", "nsenter", "unshare"):
+        assert shutil.which(program), program

@@ -135,6 +135,55 @@ async def test_a_caller_that_is_gone_costs_nothing(bus: Bus) -> None:
         assert not agent.service._callers._all
 
 
+GONE = {
+    "Refresh": ("", ()),
+    "ReportFailure": ("sqs", ("relay.example", 25, "no")),
+    "SetLinkRelays": ("ias", (1, ["192.0.2.1"])),
+    "RevertLink": ("i", (1,)),
+}
+
+
+async def gone(agent: Agent, client: RawClient, member: str) -> None:
+    """Call, expect no reply, and leave before the agent can ask whose call it was, as `busctl` does."""
+    signature, values = GONE[member]
+    call = client.frame(PATH, INTERFACE, member, signature, *values, destination=NAME, flags=wire.NO_REPLY_EXPECTED)
+    with client:
+        client.sock.send(call)
+    with await RawClient.open(agent.bus.address) as other:
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.sleep(0.01)
+            while agent.service._calls:
+                assert (await other.ask(PATH, PEER, "Ping", destination=NAME))[0].kind == wire.RETURN
+
+
+@pytest.mark.parametrize("member", GONE)
+async def test_a_call_of_root_counts_though_its_caller_is_gone(
+    bus: Bus, member: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the system bus, whose policy keeps SetLinkRelays and RevertLink root's."""
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.address)
+    async with serving(bus, at="system") as agent:
+        await gone(agent, await RawClient.open(bus.address), member)
+        assert len(agent.requests.asked) == 1
+
+
+@pytest.mark.parametrize("member", GONE)
+async def test_elsewhere_only_what_anybody_may_counts(bus: Bus, member: str) -> None:
+    async with serving(bus) as agent:
+        await gone(agent, await RawClient.open(bus.address), member)
+        assert len(agent.requests.asked) == (member in ("Refresh", "ReportFailure"))
+
+
+@pytest.mark.parametrize("member", ["SetLinkRelays", "RevertLink"])
+async def test_the_policy_of_the_system_bus_lets_nobody_else_set_what_a_link_says(
+    bus: Bus, member: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.address)
+    async with serving(bus, at="system") as agent:
+        await gone(agent, await RawClient.open(bus.address, uid=NOBODY), member)
+        assert agent.requests.asked == []
+
+
 def test_limits_are_per_sender_then_per_user_then_in_all() -> None:
     limits = CallsInProgress()
     assert [limits.enter("a", 1) for _ in range(17)].count("") == 16

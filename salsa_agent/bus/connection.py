@@ -106,6 +106,7 @@ class Connection:
             old, self._bus = self._bus, bus
             bus.hears = _from_the_daemon
             bus.on_end = self._on_end
+            bus.policed = kind == "system"
             bus.add_message_handler(self._on_message)
             if self._service is not None:
                 await self._service.detach()

@@ -53,6 +53,7 @@ class GuardedBus(MessageBus):  # type: ignore[misc]  # the library has no types
         self.hears: Callable[[Header], bool] = lambda _: True
         self.on_end: Callable[[str], None] = lambda _: None
         self.on_drained: Callable[[], None] = lambda: None
+        self.policed = False  # the bus's policy says who may call (dbus/org.salsa.Agent1.conf): the system bus
         self.end = ""
         self._disconnected = False
         self._in = bytearray()

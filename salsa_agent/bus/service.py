@@ -31,6 +31,9 @@ MAX_HOST = 253  # RFC 1035 2.3.4; a literal is shorter
 MAX_LINK_RELAYS = 16
 _MAX_RELAY = MAX_HOST + len("[]:65535")
 _UID_TIME = 25.0
+_GONE = -1  # stands for the user of callers that are gone, who share one user's limits
+_ANYBODYS = frozenset(("Refresh", "ReportFailure"))  # of those whose caller needs no reply
+_ROOTS = frozenset(("SetLinkRelays", "RevertLink"))
 _ENDING = "The agent is about to end."
 
 log = logging.getLogger("salsa-agent.bus")
@@ -246,8 +249,10 @@ class Service:
         """See a call through to its reply. Never raises, unless cancelled."""
         try:
             uid = await self._callers.uid(call.sender)
-            if uid is None:
-                raise Refused("AccessDenied", "The bus does not say whose call this is.")
+            if uid is None:  # the caller waits for no reply, as NetworkManager's script does, and is gone
+                if call.member not in (_ANYBODYS if not bus.policed else _ANYBODYS | _ROOTS):
+                    raise Refused("AccessDenied", "The bus does not say whose call this is.")
+                uid = _GONE
             full = self._limits.enter(call.sender, uid)
             if full:
                 raise Refused("LimitsExceeded", full)
@@ -362,7 +367,7 @@ def _link_relays(relays: list[str]) -> list[str]:
 
 def _privileged(uid: int) -> None:
     """Root's alone by the policy of the system bus; where there is no policy, of the agent's own user too."""
-    if uid not in (0, os.getuid()):
+    if uid not in (0, os.getuid(), _GONE):  # one that is gone came past the policy of the system bus
         raise Refused("AccessDenied", "Only root may set what a link says.")
 
 

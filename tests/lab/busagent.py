@@ -144,10 +144,10 @@ class Agent:
 
 
 @asynccontextmanager
-async def serving(bus: Bus, publication: Publication = READY) -> AsyncIterator[Agent]:
-    """The agent's bus side, with its name."""
+async def serving(bus: Bus, publication: Publication = READY, at: str = "") -> AsyncIterator[Agent]:
+    """The agent's bus side, with its name. `at`: how it is told of its bus; empty: by the address."""
     agent = Agent(bus)
-    agent.connection = await connect(bus.address)
+    agent.connection = await connect(at or bus.address)
     try:
         await agent.connection.export(agent.service)
         agent.publish(publication)

@@ -9,15 +9,13 @@ from salsa_agent.clock import clock
 from salsa_agent.core import names
 from salsa_agent.core.engine import Engine
 from salsa_agent.core.events import FailureReported, LinkRelaysSet, RefreshAsked
-from salsa_agent.core.model import Answer, IPAddress, Question, RelayKey, ServerView
+from salsa_agent.core.model import IPAddress, RelayKey, ServerView
 from salsa_agent.core.quota import REPORTS, ReportQuota
 from salsa_agent.linkrelays import LinkRelayStore
 from salsa_agent.lookup import lookup
 from salsa_agent.loop import EngineLoop
 from salsa_agent.requests import Explanation, LimitsExceeded, Looked, NoSuchRelay
 from salsa_agent.resolver import Resolver
-
-LOOKUPS_IN_FLIGHT = 32  # questions of all `Lookup`s together: a caller cannot use up the descriptors
 
 
 class Callers:
@@ -35,7 +33,7 @@ class Callers:
     ) -> None:
         self._engine = engine
         self._loop = loop
-        self._throttled = _Throttled(resolver)
+        self._resolver = resolver
         self._links = links
         self._identity = identity
         self._reread = reread  # the resolver configuration: `Refresh` takes nothing for granted
@@ -68,15 +66,15 @@ class Callers:
         said = self._engine.publication
         known = {listed.relay.key for listed in said.relays} | {RelayKey(said.best.host, said.best.port)}
         if not key.host or key not in known:
-            raise NoSuchRelay("this relay is neither in the list nor the best one")
+            raise NoSuchRelay("This relay is neither in the list nor the best one.")
         if not self._quota.take(uid, clock()):
-            raise LimitsExceeded(f"more than {REPORTS} reports within an hour")
+            raise LimitsExceeded(f"More than {REPORTS} reports within an hour.")
         self._loop.post_now(FailureReported(key, reason))
 
     async def lookup(self, address: IPAddress) -> Looked:
         """Ask the reverse tree for any address, at the servers of the first one of this host (F1)."""
-        settings, servers = self._engine.settings, self._engine.servers
-        return await lookup(address, settings, ServerView(servers), self._throttled, identity=self._identity)
+        settings, view = self._engine.settings, ServerView(self._engine.servers)
+        return await lookup(address, settings, view, self._resolver.aside(), identity=self._identity)
 
     def explain(self) -> Explanation:
         """What the last decision rests on."""
@@ -92,14 +90,3 @@ class Callers:
         self._links.revert(ifindex)
         self._loop.post(LinkRelaysSet(self._links.links))
 
-
-class _Throttled:
-    """A resolver that is asked a bounded number of questions at once."""
-
-    def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
-        self._places = asyncio.Semaphore(LOOKUPS_IN_FLIGHT)
-
-    async def ask(self, question: Question) -> Answer:
-        async with self._places:
-            return await self._resolver.ask(question)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def machine_identity() -> bytes:
-    """machine-id(5), else the host name."""
+    """machine-id(5), else the host name, as at a first boot, when all machines have the same."""
     try:
         identity = Path("/etc/machine-id").read_bytes().strip()
     except OSError:
         identity = b""
-    return identity or os.uname().nodename.encode()
+    return identity if identity not in (b"", b"uninitialized") else os.uname().nodename.encode()

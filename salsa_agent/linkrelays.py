@@ -37,12 +37,12 @@ class LinkRelayStore:
     def set(self, ifindex: int, relays: Sequence[str]) -> None:
         """Take what the configuration of a link says. Raises InvalidArgs."""
         if len(relays) > MOST:
-            raise InvalidArgs(f"more than {MOST} relays for one link")
+            raise InvalidArgs(f"More than {MOST} relays for one link.")
         keys = _keys(relays)
         try:
             name = socket.if_indextoname(ifindex)
         except (OSError, OverflowError):
-            raise InvalidArgs(f"there is no link with the index {ifindex}") from None
+            raise InvalidArgs(f"There is no link with the index {ifindex}.") from None
         self._links[ifindex] = LinkRelays(ifindex, name, keys)
         self._save()
 

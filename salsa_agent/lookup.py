@@ -13,6 +13,7 @@ from salsa_agent.core.model import Address, Answer, Asked, IPAddress, Outcome, Q
 from salsa_agent.core.settings import Settings
 from salsa_agent.requests import Looked
 
+AT_ONCE = 8  # questions of one look-up: many of them together must not use up the descriptors
 _LATE = Answer(Outcome.FAILED, reason="no answer in time")
 
 
@@ -28,7 +29,8 @@ async def lookup(
 ) -> Looked:
     """Climb the tree for `address` with the rules B and C; C4 is left out, it is about this host's own addresses.
 
-    The servers are the default ones of `view`. Ends within the DNS part of a round (E4).
+    The servers are the default ones of `view`. All levels are asked to their end, for that is what the caller wants to
+    see, but exchanges are looked up as soon as their set decides. Ends within the DNS part of a round (E4).
     """
     world = World(
         settings=replace(settings, static_relays=()),
@@ -38,22 +40,38 @@ async def lookup(
         identity=identity,
     )
     memory = Memory()
-    deadline = asyncio.get_running_loop().time() + 2 * settings.dns.timeout * settings.dns.attempts
-    choice = choose(world, memory)
-    while unanswered := [question for question in choice.wanted if memory.look(question) is None]:
-        answers = await asyncio.gather(*(_ask(resolver, question, deadline) for question in unanswered))
-        for question, answer in zip(unanswered, answers, strict=True):
-            memory.record(question, normalize(question, answer), clock())
-        choice = choose(world, memory)
+    places = asyncio.Semaphore(AT_ONCE)
+    asking: dict[Question, asyncio.Task[None]] = {}
+
+    async def ask(question: Question) -> None:
+        async with places:
+            memory.record(question, normalize(question, await resolver.ask(question)), clock())
+
+    try:
+        async with asyncio.timeout(2 * settings.dns.timeout * settings.dns.attempts):
+            while True:
+                choice = choose(world, memory)
+                for question in choice.wanted.keys() - asking.keys():
+                    asking[question] = asyncio.create_task(ask(question))
+                waiting = [task for task in asking.values() if not task.done()]
+                if not waiting:
+                    break
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    except TimeoutError:
+        choice = _give_up(world, memory)
+    finally:
+        for task in asking.values():
+            task.cancel()
+        await asyncio.gather(*asking.values(), return_exceptions=True)
     return Looked(choice.relays, _asked(choice, memory))
 
 
-async def _ask(resolver: Asker, question: Question, deadline: float) -> Answer:
-    try:
-        async with asyncio.timeout_at(deadline):
-            return await resolver.ask(question)
-    except TimeoutError:
-        return _LATE
+def _give_up(world: World, memory: Memory) -> Choice:
+    """What is unanswered has failed."""
+    while late := [question for question in choose(world, memory).wanted if memory.look(question) is None]:
+        for question in late:
+            memory.record(question, _LATE, clock())
+    return choose(world, memory)
 
 
 def _asked(choice: Choice, memory: Memory) -> list[Asked]:

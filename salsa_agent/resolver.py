@@ -12,7 +12,7 @@ from salsa_agent import hosts
 from salsa_agent.core.model import Answer, Outcome, Question, RRType, Server
 from salsa_agent.printable import printable
 from salsa_agent.resolver_try import NoReply, exchange
-from salsa_agent.resolver_wire import Query, Reply, ServerFailed, query_name, read
+from salsa_agent.resolver_wire import Query, Reply, ServerFailed, name_text, query_name, read
 
 MAX_SERVERS = 3
 MAX_ALIASES = 8  # CNAMEs whose target has to be asked for
@@ -47,6 +47,12 @@ class Resolver:
         """The network changed: what is remembered of slow servers is void. What is being asked remembers for itself."""
         self._slow = {}
 
+    def aside(self) -> Resolver:
+        """One like this with a memory of its own: what others have asked says nothing of the servers of a round."""
+        return Resolver(
+            timeout=self.timeout, attempts=self.attempts, trust_ad=self.trust_ad, hosts_file=self._hosts_file
+        )
+
     async def ask(self, question: Question) -> Answer:
         """The answer. Whatever goes wrong is outcome `failed` with a reason; only CancelledError is raised."""
         loop = asyncio.get_running_loop()
@@ -75,7 +81,7 @@ class Resolver:
         if not servers:
             raise _Failed("no server to ask")
         try:
-            name = query_name(question.name)
+            name = start = query_name(question.name)
         except ServerFailed as error:
             raise _Failed(str(error)) from error
         ttls: list[int] = []
@@ -94,6 +100,7 @@ class Resolver:
                     authenticated=authenticated,
                     rcode=reply.rcode,
                     server=server_text(server),
+                    alias_of="" if reply.canonical == start else name_text(reply.canonical),
                 )
             name = reply.alias
         raise _Failed("CNAME chain without an end", reply.rcode, server_text(server))
@@ -119,7 +126,8 @@ class Resolver:
                 except ServerFailed as error:
                     left.remove(server)
                     troubles[server] = str(error)
-                    rcode, said_by = error.rcode, server_text(server)
+                    if error.rcode or not said_by:
+                        rcode, said_by = error.rcode, server_text(server)
         reason = "; ".join(f"{server_text(server)}: {trouble}" for server, trouble in troubles.items())
         raise _Failed(reason, rcode, said_by)
 

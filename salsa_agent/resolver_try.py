@@ -90,13 +90,13 @@ async def _datagram(sock: socket.socket, sent: bytes, deadline: float) -> bytes:
     """The reply to what was sent; all other messages may be anybody's and are passed over."""
     loop = asyncio.get_running_loop()
     reply: asyncio.Future[bytes] = loop.create_future()
-    loop.add_reader(sock, _on_datagram, sock, sent, reply)
+    loop.add_reader(sock.fileno(), _on_datagram, sock, sent, reply)  # a number: selectors print what they do not know
     timer = loop.call_at(deadline, _end, reply, TimeoutError())
     try:
         return await reply
     finally:
         timer.cancel()
-        loop.remove_reader(sock)
+        loop.remove_reader(sock.fileno())
 
 
 def _on_datagram(sock: socket.socket, sent: bytes, reply: asyncio.Future[bytes]) -> None:
@@ -173,9 +173,8 @@ def _index(zone: str) -> int:
 
 def _socket(target: _Target, kind: socket.SocketKind) -> socket.socket:
     """A new socket, and so a new random port, tied to the target's link (rule F1)."""
-    sock = socket.socket(target.family, kind)
+    sock = socket.socket(target.family, kind | socket.SOCK_NONBLOCK)
     try:
-        sock.setblocking(False)
         if target.link:
             _tie(sock, target)
     except BaseException:

@@ -13,11 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
-import dns.exception
-import dns.name
-import dns.rcode
-
 from salsa_agent.core.model import IPAddress, Mx, Outcome, RRType
+from salsa_agent.resolver_library import dns
 
 QR, OPCODE, AA, TC, RD, AD, RCODE = 0x8000, 0x7800, 0x0400, 0x0200, 0x0100, 0x0020, 0x000F
 
@@ -75,13 +72,15 @@ class Query:
 class Reply:
     """What a server said.
 
-    `ttl` as in model.Answer. `alias`, where `pending`: this name has to be asked now (rule B6).
+    `ttl` as in model.Answer. `alias`, where `pending`: this name has to be asked now (rule B6). `canonical`: the name
+    that it is about, at the end of the aliases.
     """
 
     outcome: Outcome
     rcode: str
     authentic: bool  # the AD bit, for what it is worth
     ttl: int | None
+    canonical: Name
     mx: tuple[Mx, ...] = ()
     addresses: tuple[IPAddress, ...] = ()
     alias: Name | None = None
@@ -154,11 +153,11 @@ class _Reader:
             ttls += records.values()
             mx = tuple(item for item in records if isinstance(item, Mx))
             addresses = tuple(item for item in records if not isinstance(item, Mx))
-            return Reply(Outcome.FOUND, rcode, authentic, min(ttls), mx, addresses)
+            return Reply(Outcome.FOUND, rcode, authentic, min(ttls), name, mx, addresses)
         negative = self._negative_ttl(name)
         if ttls and rcode == "NOERROR" and negative is None:  # nothing is said about the target
-            return Reply(Outcome.PENDING, rcode, authentic, min(ttls), alias=name)
-        return Reply(Outcome.NONE, rcode, authentic, None if negative is None else min([*ttls, negative]))
+            return Reply(Outcome.PENDING, rcode, authentic, min(ttls), name, alias=name)
+        return Reply(Outcome.NONE, rcode, authentic, None if negative is None else min([*ttls, negative]), name)
 
     def _answer_section(self) -> tuple[dict[Name, dict[Mx | IPAddress, int]], dict[Name, tuple[Name, int]]]:
         """The records of the type that was asked, and the aliases: by owner, with their TTLs."""
@@ -213,7 +212,7 @@ class _Reader:
         if self.query.rtype is RRType.MX:
             (preference,) = _PREFERENCE.unpack_from(self.wire, start)
             self.at = start + _PREFERENCE.size
-            return Mx(preference, dns.name.Name([*self._labels(), b""]).to_text())
+            return Mx(preference, _text(tuple(self._labels())))
         kind, size = (IPv4Address, 4) if self.query.rtype is RRType.A else (IPv6Address, 16)
         if end - start != size:
             raise Malformed("malformed reply")
@@ -247,6 +246,22 @@ class _Reader:
                 raise Malformed("malformed reply")
         self.at = behind or at + 1
         return labels
+
+
+def name_text(name: Name) -> str:
+    """The name as text; see `_text`."""
+    labels: list[bytes] = []
+    at = 0
+    while length := name[at]:
+        labels.append(name[at + 1 : at + 1 + length])
+        at += length + 1
+    return _text(tuple(labels))
+
+
+@lru_cache(maxsize=256)
+def _text(labels: tuple[bytes, ...]) -> str:
+    """The name as text, with a trailing dot; what is not printable ASCII is escaped (RFC 1035 section 5.1)."""
+    return dns.name.Name((*labels, b"")).to_text()
 
 
 def _is_within(name: Name, zone: Name) -> bool:

@@ -40,7 +40,7 @@ def test_c9_a_bad_form_is_refused_and_nothing_changes(tmp_path: Path, bad: str) 
 def test_c9_more_than_16_are_refused(tmp_path: Path) -> None:
     store = LinkRelayStore(tmp_path)
     store.set(LO, [f"192.0.2.{n}" for n in range(16)])
-    with pytest.raises(InvalidArgs, match="more than 16"):
+    with pytest.raises(InvalidArgs, match="More than 16"):
         store.set(LO, [f"192.0.2.{n}" for n in range(17)])
 
 

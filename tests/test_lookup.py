@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from salsa_agent.core.model import Answer, Outcome, Question, RRType, Server, ServerView
 from salsa_agent.core.settings import Dns, Policy, Settings
-from salsa_agent.lookup import lookup
+from salsa_agent.lookup import AT_ONCE, lookup
 from tests.sim import NXDOMAIN, VIEW, at, mx
 
 NOC = "noc.tor.hookup.net"
@@ -69,3 +69,35 @@ async def test_lookup_ends_though_nobody_answers() -> None:
     found = await lookup(ip_address("165.154.15.1"), settings, VIEW, Table(NET16, NOC))
     assert [one.answer.outcome for one in found.questions] == [Outcome.NONE, Outcome.NONE, Outcome.FAILED]
     assert list(found.relays) == []
+
+
+async def test_b3_an_exchange_is_looked_up_without_waiting_for_less_specific_levels() -> None:
+    settings = Settings(dns=Dns(timeout=0.1, attempts=1))
+    table = Table(NET16)
+    table.answers["15.154.165.in-addr.arpa", RRType.MX] = mx(f"5:{NOC}.")
+    found = await lookup(ip_address("165.154.15.1"), settings, VIEW, table)
+    assert [relay.key.host for relay in found.relays] == [NOC]
+    assert {one.question.name: one.answer.outcome for one in found.questions}[NET16] is Outcome.FAILED
+
+
+async def test_lookup_asks_few_questions_at_once() -> None:
+    table = Table()
+    names = [f"r{n}.hookup.net" for n in range(32)]
+    table.answers[NET16, RRType.MX] = mx(*(f"{n}:{name}." for n, name in enumerate(names)))
+    now = most = 0
+    ask = table.ask
+
+    async def counted(question: Question) -> Answer:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0)
+        try:
+            return await ask(question)
+        finally:
+            now -= 1
+
+    table.ask = counted  # type: ignore[method-assign]
+    await lookup(ip_address("165.154.15.1"), Settings(), VIEW, table)
+    assert len(table.asked) == 3 + 64
+    assert 2 < most <= AT_ONCE

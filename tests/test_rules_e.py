@@ -243,6 +243,21 @@ def test_explain_has_every_question_with_its_level_and_last_answer() -> None:
     assert world.best == f"{NOC}:25"
 
 
+def test_explain_has_a_question_that_the_decision_did_not_wait_for_and_its_answer_when_it_comes() -> None:
+    world = hookup()
+    world.mx(NET24, mx(f"5:{NOC}."))
+    world.silent = {NET16}
+    world.start("165.154.15.1")
+
+    def outcome() -> Outcome:
+        return next(one.answer.outcome for one in world.engine.asked if one.question.name == NET16)
+
+    assert world.best == f"{NOC}:25"
+    assert outcome() is Outcome.PENDING
+    world.speak(NET16)
+    assert outcome() is Outcome.FOUND
+
+
 def test_e5_on_an_unchanged_network_what_was_found_stands_and_the_state_is_degraded() -> None:
     world = hookup(ttl=300)
     world.start("165.154.15.1")

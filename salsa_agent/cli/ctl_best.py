@@ -21,7 +21,7 @@ async def _run(given: Namespace) -> int:
         properties = await agent.properties()
     best = best_of(properties)
     if given.json:
-        say_json(best)
+        say_json({name: properties[name] for name in ("BestRelay", "BestRelayPort", "BestRelaySource")} | best)
     elif best["host"]:
         say(host_port(best["host"], best["port"]))
     else:

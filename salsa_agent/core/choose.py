@@ -240,7 +240,7 @@ def _of_set(
         host = names.canonical(mx.exchange)
         reason = names.why_not_host(host)
         if reason:
-            choice.dropped.append(Dropped(names.shown(mx.exchange), "B7" if host == "" else "C2", reason, **where))
+            choice.dropped.append(Dropped(names.shown(host) or ".", "C2" if host else "B7", reason, **where))
         else:
             best[host] = min(mx.preference, best.get(host, mx.preference))
     ranked = sorted(best, key=lambda host: (best[host], _spread(world.identity, host)))

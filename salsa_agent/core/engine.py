@@ -7,6 +7,7 @@ The same events at the same times give the same deeds.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import chain
 
 from salsa_agent.core import addresses as rules_a
@@ -86,7 +87,7 @@ class Engine:
         self._late_at = 0.0  # when what is in flight has failed
         self._offline_since: float | None = None
         self._decided = False
-        self._asked: tuple[Asked, ...] = ()
+        self._asked: dict[Question, Asked] = {}
         self._standing = State.READY
         self._published = Published()
         self._deeds: list[Deed] = []
@@ -119,8 +120,8 @@ class Engine:
 
     @property
     def asked(self) -> tuple[Asked, ...]:
-        """The questions that the last decision rests on, with the answers it had."""
-        return self._asked
+        """The questions of the round that decided last, with their answers; one it did not wait for may come later."""
+        return tuple(self._asked.values())
 
     @property
     def wake_at(self) -> float | None:
@@ -148,7 +149,7 @@ class Engine:
             case Answered(question, answer):
                 if question in self._in_flight:
                     del self._in_flight[question]
-                    self._memory.record(question, normalize(question, answer), now)
+                    self._record(question, normalize(question, answer), now)
             case Checked(check, result):
                 self._checks.conclude(check, result, now)
             case RefreshAsked(token):
@@ -317,7 +318,7 @@ class Engine:
             if self._memory.look(question) is None
         ]:
             for question in unanswered:
-                self._memory.record(question, late, now)
+                self._record(question, late, now)
             self._choice = choose(world, self._memory)
 
     def _static_questions(self) -> Iterable[Question]:
@@ -356,17 +357,23 @@ class Engine:
         self._compose(world, best, now)
         self._standing = self._judge(world)
         self._publish(world)
-        self._asked = tuple(self._answers())
+        self._asked = {asked.question: asked for asked in self._answers()}
         spent = now - running.started
         self._deeds.append(RoundEnded(running.cause, len(world.addresses), running.questions, spent))
         self._deeds += [RefreshDone(token) for token in running.tokens]
 
+    def _record(self, question: Question, answer: Answer, now: float) -> None:
+        """Take an answer in; one that the last decision did not wait for is still part of its round."""
+        self._memory.record(question, answer, now)
+        asked = self._asked.get(question)
+        if asked is not None and asked.answer.outcome is Outcome.PENDING:
+            self._asked[question] = replace(asked, answer=answer)
+
     def _answers(self) -> Iterable[Asked]:
         """What the present choice was made from (`Explain`)."""
         for question in chain(self._choice.wanted, self._static_questions()):
-            answer = self._memory.last(question)
-            if answer is not None:
-                yield Asked(question, answer, self._choice.wanted.get(question))
+            answer = self._memory.last(question) or Answer(Outcome.PENDING)
+            yield Asked(question, answer, self._choice.wanted.get(question))
 
     def _follow_up(self, world: World, now: float) -> None:
         """Between rounds: verdicts come in and are followed (D2, D5)."""

@@ -81,6 +81,9 @@ class HostAddress:
     flags: int
     preferred: bool = True
 
+    def __hash__(self) -> int:
+        return hash((int(self.ip), self.index))  # that of `ip` makes a text first, and there may be 10,000
+
 
 @dataclass(frozen=True, slots=True)
 class DefaultRoute:
@@ -178,7 +181,8 @@ class Answer:
     """What came of a question.
 
     `ttl` in seconds as the server gave it: of the records (the least of the chain), for a negative answer from the SOA
-    (RFC 2308); None where there is none. `elapsed` in seconds. `reason`: printable, for `failed`.
+    (RFC 2308); None where there is none. `elapsed` in seconds. `reason`: printable, for `failed`. `alias_of`: the name
+    at the end of the CNAME chain, with a trailing dot; empty where the name that was asked is no alias.
     """
 
     outcome: Outcome
@@ -190,6 +194,7 @@ class Answer:
     server: str = ""
     elapsed: float = 0.0
     reason: str = ""
+    alias_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)

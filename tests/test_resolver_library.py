@@ -1,0 +1,48 @@
+"""dnspython without a look at installed packages: so that no new release moves it unseen."""
+
+from __future__ import annotations
+
+from tests.test_netlink_library import python
+
+# what `importlib.metadata` and others would bring in
+HEAVY = ("importlib.metadata", "email.message", "zipfile", "csv", "dns.message", "dns.query", "ssl")
+
+
+def test_nothing_heavy_is_imported() -> None:
+    seen = python(f"""
+import sys
+before = set(sys.modules)
+import salsa_agent.resolver_library
+print(*(set({HEAVY!r}) & (set(sys.modules) - before)))
+""")
+    assert not seen.split()
+
+
+def test_names_and_response_codes_are_there() -> None:
+    said = python("""
+from salsa_agent.resolver_library import dns
+print(dns.name.from_text("A.Example").to_digestable().hex(), dns.rcode.to_text(dns.rcode.Rcode(3)))
+try:
+    dns.name.from_text("a" * 64)
+except dns.exception.DNSException as error:
+    print(type(error).__name__)
+""")
+    assert said.split() == ["0161076578616d706c6500", "NXDOMAIN", "LabelTooLong"]
+
+
+def test_others_get_all_of_both() -> None:
+    said = python("""
+import salsa_agent.resolver_library
+import importlib.metadata, dns.asyncresolver
+print(importlib.metadata.version("dnspython") == dns.version.version, dns.asyncresolver.Resolver(configure=False).port)
+""")
+    assert said.split() == ["True", "53"]
+
+
+def test_one_who_knows_the_packages_already_keeps_knowing() -> None:
+    said = python("""
+import importlib, importlib.metadata as before, sys
+import salsa_agent.resolver_library
+print(sys.modules["importlib.metadata"] is before, importlib.metadata is before)
+""")
+    assert said.split() == ["True", "True"]

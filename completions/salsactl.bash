@@ -10,6 +10,20 @@ _salsactl() {
         mapfile -t COMPREPLY < <(compgen -W 'auto system session' -- "$cur")
         return
         ;;
+    --format)
+        mapfile -t COMPREPLY < <(compgen -W 'bind' -- "$cur")
+        return
+        ;;
+    --separator)
+        mapfile -t COMPREPLY < <(compgen -W '/ -' -- "$cur")
+        return
+        ;;
+    --mx | --ns | --ttl | --samples) return ;;
+    --directory)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+        return
+        ;;
     --exec)
         mapfile -t COMPREPLY < <(compgen -c -- "$cur")
         return
@@ -33,9 +47,11 @@ _salsactl() {
     done
     options='--bus --json --help'
     case $command in
-    '') options+=' --version status best watch refresh explain lookup report-failure' ;;
+    '') options+=' --version status best watch refresh explain lookup report-failure zone audit' ;;
     watch) options+=' --exec --notify' ;;
     lookup) options+=' --config' ;;
+    zone) options+=' --mx --refuse --ttl --format --soa --ns --direct --separator --directory' ;;
+    audit) options+=' --config --no-verify --samples' ;;
     report-failure)
         [[ $cur == -* ]] || options=$(salsactl best 2>/dev/null)
         ;;

@@ -1,6 +1,6 @@
 # fish completion for salsactl(1)
 
-set -l commands status best watch refresh explain lookup report-failure
+set -l commands status best watch refresh explain lookup report-failure zone audit
 set -l none "not __fish_seen_subcommand_from $commands"
 
 complete -c salsactl -f
@@ -15,7 +15,20 @@ complete -c salsactl -n $none -a refresh -d 'Ask and verify everything again'
 complete -c salsactl -n $none -a explain -d 'Show why this relay and not that one'
 complete -c salsactl -n $none -a lookup -d 'Show what the reverse tree says for an address'
 complete -c salsactl -n $none -a report-failure -d 'Report that a relay did not take mail'
+complete -c salsactl -n $none -a zone -d 'Print the records that name the relays of a prefix'
+complete -c salsactl -n $none -a audit -d 'Say what is wrong with the relays a prefix publishes'
 complete -c salsactl -n '__fish_seen_subcommand_from watch' -l exec -x -a '(__fish_complete_command)' -d 'Run a command for each line'
 complete -c salsactl -n '__fish_seen_subcommand_from watch' -l notify -d "Notify when a relay's domain is used for the first time"
-complete -c salsactl -n '__fish_seen_subcommand_from lookup' -l config -r -F -d 'The configuration'
+complete -c salsactl -n '__fish_seen_subcommand_from lookup audit' -l config -r -F -d 'The configuration'
 complete -c salsactl -n '__fish_seen_subcommand_from report-failure' -a '(salsactl best 2>/dev/null)'
+complete -c salsactl -n '__fish_seen_subcommand_from zone' -l mx -x -d 'A relay, as PREFERENCE:HOST'
+complete -c salsactl -n '__fish_seen_subcommand_from zone' -l refuse -d 'Say that there is no relay'
+complete -c salsactl -n '__fish_seen_subcommand_from zone' -l ttl -x -d 'How long answers are kept'
+complete -c salsactl -n '__fish_seen_subcommand_from zone' -l format -x -a bind -d 'Master files'
+complete -c salsactl -n '__fish_seen_subcommand_from zone' -l soa -d 'Print whole zones'
+complete -c salsactl -n '__fish_seen_subcommand_from zone' -l ns -x -a '(__fish_print_hostnames)' -d 'A name server of the zones'
+complete -c salsactl -n '__fish_seen_subcommand_from zone' -l direct -d 'Part of a /24 without RFC 2317'
+complete -c salsactl -n '__fish_seen_subcommand_from zone' -l separator -x -a '/ -' -d 'In the name of the zone of part of a /24'
+complete -c salsactl -n '__fish_seen_subcommand_from zone' -l directory -x -a '(__fish_complete_directories)' -d 'Write a file for each zone'
+complete -c salsactl -n '__fish_seen_subcommand_from audit' -l no-verify -d 'Do not speak to the relays'
+complete -c salsactl -n '__fish_seen_subcommand_from audit' -l samples -x -d 'Ask about so many addresses'

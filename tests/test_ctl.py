@@ -371,9 +371,7 @@ async def test_closed_or_full_output_is_no_traceback(bus: Bus) -> None:
 
 async def test_best_is_quick_to_start() -> None:
     """No command but `lookup` loads the DNS or netlink libraries."""
-    script = (
-        "import sys, salsa_agent.cli.ctl; print(*[n for n in ('dns', 'pyroute2') if n in sys.modules])"
-    )
+    script = "import sys, salsa_agent.cli.ctl; print(*[n for n in ('dns', 'pyroute2') if n in sys.modules])"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
     assert (await process.communicate())[0] == b"\n"
 

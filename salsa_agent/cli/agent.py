@@ -40,12 +40,20 @@ def _run(argv: list[str] | None) -> int:
         return options.EX_OK
     # imported late: `--help`, `--version` and `--check-config` need neither the event loop nor the libraries
     import asyncio
+    import gc
 
     from salsa_agent.agent import Agent
     from salsa_agent.bus.connection import BusError
 
+    async def whole_run() -> None:
+        try:
+            await Agent(settings, given.config).run(given.bus, announce=lambda address: _say(f"{address}\n"))
+        finally:  # the loop's handlers go with the loop, and a signal that is repeated shall not spoil the status
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+
+    gc.freeze()  # what was imported stays for good: the collector need not go through it in the middle of a round
     try:
-        asyncio.run(Agent(settings, given.config).run(given.bus, announce=lambda address: _say(f"{address}\n")))
+        asyncio.run(whole_run())
     except BusError as error:
         log.critical("%s", error)
         return options.EX_UNAVAILABLE

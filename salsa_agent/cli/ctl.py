@@ -13,6 +13,7 @@ from pathlib import Path
 from salsa_agent import __version__
 from salsa_agent.bus.client import CallError, NotRunning
 from salsa_agent.cli import (
+    ctl_audit,
     ctl_best,
     ctl_explain,
     ctl_lookup,
@@ -20,6 +21,7 @@ from salsa_agent.cli import (
     ctl_report_failure,
     ctl_status,
     ctl_watch,
+    ctl_zone,
 )
 from salsa_agent.cli.ctl_command import EX_NONE, EX_UNAVAILABLE, CommandError, warn
 
@@ -31,6 +33,8 @@ COMMANDS = (
     ctl_explain.COMMAND,
     ctl_lookup.COMMAND,
     ctl_report_failure.COMMAND,
+    ctl_zone.COMMAND,
+    ctl_audit.COMMAND,
 )
 """Every command, in the order of the help."""
 
@@ -38,7 +42,8 @@ _SIGNALLED = 128  # what a shell adds to the signal's number
 _SIGINT, _SIGPIPE = 2, 13
 
 _EXIT = """\
-exit status: 0 done; 1 there is no relay, or the agent refused; 2 usage; 69 no agent runs; 78 bad configuration
+exit status: 0 done; 1 there is no relay, the audit found faults, or the agent refused; 2 usage;
+69 no agent runs; 78 bad configuration
 """
 
 

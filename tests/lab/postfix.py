@@ -139,6 +139,13 @@ class Postfix:
             subprocess.run(["touch", "-d", f"@{old:.0f}", path], check=True, timeout=10)
         self._run("postfix", "-c", str(self.config), command)
 
+    def command(self, name: str, *arguments: str) -> str:
+        """Run one of Postfix's commands for this instance; what it printed."""
+        if (name, *arguments) == ("postfix", "reload"):
+            self.reload()
+            return ""
+        return self._run(name, "-c", str(self.config), *arguments)
+
     def flush(self) -> None:
         """Try to deliver all that is queued, now."""
         self._run("postqueue", "-c", str(self.config), "-f")

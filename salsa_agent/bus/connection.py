@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 from salsa_agent.bus.dbus_api import AuthError, InvalidAddressError, Message, MessageType
 from salsa_agent.bus.guards import BusGone, GuardedBus
 from salsa_agent.bus.interface import NAME
-from salsa_agent.bus.private import PrivateBus, PrivateBusFailed
 from salsa_agent.bus.values import clean
 from salsa_agent.bus.wire import Header
+
+if TYPE_CHECKING:
+    from salsa_agent.bus.private import PrivateBus
 
 DAEMON = "org.freedesktop.DBus"
 SYSTEM_BUS = "unix:path=/var/run/dbus/system_bus_socket"  # D-Bus Specification, "System message bus"
@@ -118,6 +120,8 @@ class Connection:
 
     async def _open(self, kind: str | None) -> GuardedBus:
         if kind is None:
+            from salsa_agent.bus.private import PrivateBus, PrivateBusFailed  # late: most never need it
+
             try:
                 self._private = await PrivateBus.start()
             except PrivateBusFailed as error:
@@ -166,7 +170,8 @@ class Connection:
             body=[NAME, _DO_NOT_QUEUE],
         )
         try:
-            reply = await asyncio.wait_for(self._bus.call(request), CALL_TIME)
+            async with asyncio.timeout(CALL_TIME):
+                reply = await self._bus.call(request)
         except TimeoutError as error:
             raise BusError(f"the {self.description} does not answer") from error
         except BusGone as error:

@@ -88,6 +88,8 @@ class GuardedBus(MessageBus):  # type: ignore[misc]  # the library has no types
             )
             if reply is None or reply.message_type is not MessageType.METHOD_RETURN or reply.signature != "s":
                 raise AuthError("the bus did not answer Hello")
+            if self._disconnected:  # by what came in one piece with the answer
+                raise BusGone(self.end)
             self.unique_name = reply.body[0]
         except BaseException:
             self.disconnect()

@@ -9,9 +9,9 @@ import shutil
 import subprocess
 import tempfile
 from contextlib import suppress
+from html import escape
 from pathlib import Path
 from urllib.parse import quote
-from xml.sax.saxutils import escape
 
 _START, _STOP = 10.0, 5.0  # seconds
 _PREFIX = "salsa-agent-"

@@ -301,7 +301,8 @@ class Service:
             body=[sender],
         )
         with suppress(TimeoutError, BusGone):
-            reply = await asyncio.wait_for(self._bus.call(question), _UID_TIME)
+            async with asyncio.timeout(_UID_TIME):
+                reply = await self._bus.call(question)
             if reply is not None and reply.message_type is MessageType.METHOD_RETURN and reply.signature == "u":
                 return int(reply.body[0])
         return None

@@ -89,7 +89,8 @@ class SystemBus:
     async def settled(self, most: float) -> None:
         """Wait until the owners are known, or there is no bus, at most so many seconds."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._settled.wait(), most)
+            async with asyncio.timeout(most):
+                await self._settled.wait()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -194,7 +195,8 @@ class SystemBus:
                 body=list(args),
                 flags=MessageFlag.NO_AUTOSTART,
             )
-            reply = await asyncio.wait_for(self._bus.call(message), CALL_TIME)
+            async with asyncio.timeout(CALL_TIME):
+                reply = await self._bus.call(message)
         except (TypeError, ValueError) as error:  # what a service gave, such as an object's path, is not valid
             raise Unavailable(f"{member}: it cannot be called") from error
         except TimeoutError as error:

@@ -6,5 +6,5 @@ trap : INT TERM # PID 1 would not see them otherwise, and has to outlive pytest
 mount -t tmpfs -o mode=755 tmpfs "$scratch"
 mkdir -p /run/netns
 mount -t tmpfs tmpfs /run/netns
-TMPDIR=$scratch "$python" -m pytest "$@"
+TMPDIR=$scratch "$python" -m pytest -n 4 --dist loadfile "$@" # more than processors: most tests wait
 exit $?

@@ -95,6 +95,20 @@ def test_the_commands_in_the_text(world: World) -> None:
             assert out or command == "salsactl refresh"
 
 
+def test_what_run_says_is_what_the_readme_shows() -> None:
+    guide = (PROJECT / "scripts" / "lib" / "guide.sh").read_text()
+    (shown,) = (text for kind, text in BLOCKS if text.startswith("salsa-agent runs"))
+    for words in (
+        "salsa-agent runs, on",
+        "a bus of its own",
+        "its state is",
+        "addresses to ask about.",
+        "This network names",
+    ):
+        assert words in shown
+        assert words in guide
+
+
 def test_the_configuration_is_good() -> None:
     (text,) = (text for kind, text in BLOCKS if kind == "toml")
     settings = config.parse(text.encode(), {})

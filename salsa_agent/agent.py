@@ -260,4 +260,3 @@ class Agent:
                 self._socketmap.publish(said.best)
             self._decided.set()
         notify.status(tell.status_line(said))
-

@@ -89,4 +89,3 @@ class Callers:
         """Forget what was set for a link."""
         self._links.revert(ifindex)
         self._loop.post(LinkRelaysSet(self._links.links))
-

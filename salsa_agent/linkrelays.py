@@ -71,7 +71,7 @@ class LinkRelayStore:
                 self._links[index] = LinkRelays(index, name, _keys(relays))
         except FileNotFoundError:
             return
-        except (OSError, ValueError, TypeError, KeyError, RecursionError, InvalidArgs) as error:
+        except (OSError, ValueError, OverflowError, TypeError, KeyError, RecursionError, InvalidArgs) as error:
             log.warning("link relays of an earlier run not taken up: %s: %s", path, type(error).__name__)
 
     def _save(self) -> None:

@@ -9,16 +9,13 @@ import logging
 from collections.abc import Callable
 from contextlib import closing
 from enum import Enum, auto
-from typing import Any
-
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink import nlmsg, rtnl
-from pyroute2.netlink.exceptions import NetlinkError
 
 from salsa_agent import netlink_parse as parse
 from salsa_agent.core.bucket import Bucket
-from salsa_agent.core.model import DefaultRoute, HostAddress, NetworkFacts, RouteChoice
-from salsa_agent.netlink_ask import Asker, bind
+from salsa_agent.core.model import DefaultRoute, HostAddress, NetworkFacts
+from salsa_agent.netlink_ask import Asker
+from salsa_agent.netlink_library import rtnl
+from salsa_agent.netlink_socket import RouteSocket
 
 # RTNLGRP_* of linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE
 GROUPS = (1, 5, 7, 8, 9, 11, 19)
@@ -26,9 +23,9 @@ GROUPS = (1, 5, 7, 8, 9, 11, 19)
 DUMP_TRIES = 4
 DUMP_PAUSE = 0.01  # seconds before the second try; doubles
 DUMP_AGAIN = 1.0  # seconds until more tries, when the last one was interrupted, too
-SETTLE_TURNS = 3  # of the loop: one reads a datagram, the next wakes who waits for it, one to be sure
-SETTLE_MOST = 0.1  # seconds
-SESSION_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds before another socket, when the last one gave nothing
+MOST_AT_ONCE = 1000  # datagrams that are read before the event loop gets a turn
+STORM_PAUSE = 0.02  # seconds between two looks at the socket while the budget makes us wait
+SESSION_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds before other sockets, when the last ones gave nothing
 
 
 class Kind(Enum):
@@ -38,16 +35,6 @@ class Kind(Enum):
     ADDRESSES = auto()
     ROUTES = auto()
     RULES = auto()
-
-
-class HeadOnly(nlmsg):  # type: ignore[misc]  # untyped base
-    """A route or rule event: only its fixed part is looked at, which is five times cheaper than all of it."""
-
-    __slots__ = ()
-    fields = (("head", "8BI"),)
-
-
-HEADS_ONLY = dict.fromkeys((rtnl.RTM_NEWROUTE, rtnl.RTM_DELROUTE, rtnl.RTM_NEWRULE, rtnl.RTM_DELRULE), HeadOnly)
 
 
 class Netlink:
@@ -74,9 +61,18 @@ class Netlink:
         self._told: NetworkFacts | None = None
         self._stale: set[Kind] = set()
         self._wake = asyncio.Event()
-        self._gate = asyncio.Event()  # closed during a dump: events wait, and are then applied to what it gave
-        self._datagrams = 0
+        self._failure: OSError | None = None  # of the socket that hears events
         self._fruitless = 0  # sessions in a row that told nothing
+        self._handlers = {
+            rtnl.RTM_NEWADDR: self._address_there,
+            rtnl.RTM_DELADDR: self._address_gone,
+            rtnl.RTM_NEWLINK: self._link_there,
+            rtnl.RTM_DELLINK: self._link_gone,
+            rtnl.RTM_NEWROUTE: self._route_changed,
+            rtnl.RTM_DELROUTE: self._route_changed,
+            rtnl.RTM_NEWRULE: self._rule_changed,
+            rtnl.RTM_DELRULE: self._rule_changed,
+        }
         self._budget = Bucket(10, 0.1)  # of snapshots: a roam never waits, a storm costs ten a second
 
     def reread(self) -> None:
@@ -84,66 +80,97 @@ class Netlink:
         self._touch(*Kind)
 
     async def run(self) -> None:
-        """Follow the kernel until cancelled. A socket that overran or failed is replaced and all is read again (E3)."""
+        """Follow the kernel until cancelled. Sockets that failed are replaced and all is read again (E3)."""
         while True:
             try:
                 await self._session()
-            except* (OSError, NetlinkError) as group:
-                self._log_failure(group)
+            except OSError as error:
+                reason = errno.errorcode.get(error.errno or 0, str(error))
+                self._log.warning("netlink failed (%s): reading everything again", reason)
             if self._fruitless:
                 await asyncio.sleep(SESSION_PAUSES[min(self._fruitless, len(SESSION_PAUSES)) - 1])
             self._fruitless += 1
 
     async def _session(self) -> None:
-        """One life of the sockets: first the subscription, then the dumps, so that nothing falls between."""
-        self._gate.set()
-        self.reread()
-        with closing(AsyncIPRoute(rcvbuf=self._rcvbuf)) as events, closing(Asker()) as asker:
-            events.register_policy(HEADS_ONLY)
-            await bind(events)
-            for group in GROUPS:
-                events.add_membership(group)
-            await asker.open()
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._listen(events), name="netlink events")
-                tasks.create_task(asker.watch(), name="netlink errors")
-                tasks.create_task(self._follow(asker), name="netlink facts")
-
-    def _log_failure(self, group: BaseExceptionGroup[Any]) -> None:
-        for error in group.exceptions:
-            code = error.code if isinstance(error, NetlinkError) else getattr(error, "errno", None)
-            if code == errno.ENOBUFS:
+        """One life of the sockets. An overrun ends that of the one that hears events."""
+        with closing(Asker()) as asker:
+            while True:
+                self._failure = None
+                with closing(RouteSocket(rcvbuf=self._rcvbuf, groups=GROUPS)) as events:
+                    self.reread()  # after the subscription, so that nothing falls between
+                    failure = await self._follow(events, asker)
+                if failure.errno != errno.ENOBUFS:
+                    raise failure
                 self._log.info("more network changes than the netlink socket could hold: reading everything again")
-            else:
-                self._log.warning("netlink failed (%s): reading everything again", errno.errorcode.get(code or 0, code))
+
+    async def _follow(self, events: RouteSocket, asker: Asker) -> OSError:
+        """After each change: what is stale is dumped, the routes are looked up, and that is one snapshot.
+
+        Events wait in the socket during a dump, and are then applied to what it gave. Returns why no more events come.
+        """
+        while self._failure is None:
+            await self._change(events)
+            await self._pay(events)
+            self._wake.clear()
+            for kind in Kind:
+                if kind in self._stale:
+                    await self._read(asker, kind)
+            self._take(events)
+            if not self._stale:
+                self._wake.clear()  # what was just taken is in this snapshot
+            self._tell(asker)
+            self._fruitless = 0
+        return self._failure
 
     # --- events
 
-    async def _listen(self, events: Any) -> None:
-        while True:
-            async for message in events.get():
-                await self._gate.wait()
-                self._apply(message)
-            self._datagrams += 1
+    async def _change(self, events: RouteSocket) -> None:
+        """Wait until something is stale."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(events, self._take, events)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DUMP_AGAIN if self._stale else None):
+                    await self._wake.wait()
+        finally:
+            loop.remove_reader(events)
+
+    async def _pay(self, events: RouteSocket) -> None:
+        """Wait for the budget. What comes in a storm is looked at now and then, not as it comes."""
+        loop = asyncio.get_running_loop()
+        while (wait := self._budget.ready_at(loop.time()) - loop.time()) > 0:
+            await asyncio.sleep(min(wait, STORM_PAUSE))
+            self._take(events)
+        self._budget.take(loop.time())
+
+    def _take(self, events: RouteSocket) -> None:
+        """Apply what has come so far. After an overrun nothing is: the kernel says it before what it still holds."""
+        if self._failure is not None:
+            return
+        try:
+            for _ in range(MOST_AT_ONCE):
+                for message in events.receive():
+                    self._apply(message)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._failure = error
+            self._touch()
 
     def _apply(self, message: parse.Message) -> None:
-        match message["header"]["type"]:
-            case rtnl.RTM_NEWADDR:
-                self._address_there(message)
-            case rtnl.RTM_DELADDR:
-                self._address_gone(message)
-            case rtnl.RTM_NEWLINK:
-                self._link_there(message)
-            case rtnl.RTM_DELLINK:
-                self._link_gone(message)
-            case rtnl.RTM_NEWRULE | rtnl.RTM_DELRULE:
-                self._touch(Kind.RULES)
-            case rtnl.RTM_NEWROUTE | rtnl.RTM_DELROUTE:
-                route = parse.RouteHead(*message["head"])
-                if route.matters and route.dst_len == 0:
-                    self._touch(Kind.ROUTES)
-                elif route.matters:  # such as the half routes of a VPN: no fact itself, but it may move the choice
-                    self._touch()
+        handle = self._handlers.get(message.kind)
+        if handle is not None:
+            handle(message)
+
+    def _rule_changed(self, _message: parse.Message) -> None:
+        self._touch(Kind.RULES)
+
+    def _route_changed(self, message: parse.Message) -> None:
+        route = parse.route_head(message)
+        if route.matters and route.dst_len == 0:
+            self._touch(Kind.ROUTES)
+        elif route.matters:  # such as the half routes of a VPN: no fact itself, but it may move the choice
+            self._touch()
 
     def _link_there(self, message: parse.Message) -> None:
         state = parse.link(message)
@@ -183,38 +210,12 @@ class Netlink:
 
     # --- facts
 
-    async def _follow(self, asker: Asker) -> None:
-        """After each change: what is stale is dumped, the routes are looked up, and that is one snapshot."""
-        while True:
-            await self._due()
-            self._wake.clear()
-            for kind in Kind:
-                if kind in self._stale:
-                    await self._read(asker, kind)
-            self._tell(await asker.choices())
-            self._fruitless = 0
-
-    async def _due(self) -> None:
-        """Wait for a change, for the budget, and until what has come so far is applied."""
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DUMP_AGAIN if self._stale else None):
-                await self._wake.wait()
-        await asyncio.sleep(self._budget.ready_at(loop.time()) - loop.time())
-        self._budget.take(loop.time())
-        end = loop.time() + SETTLE_MOST
-        seen = -1
-        while self._datagrams != seen and loop.time() < end:
-            seen = self._datagrams
-            for _ in range(SETTLE_TURNS):
-                await asyncio.sleep(0)
-
-    def _tell(self, choices: frozenset[RouteChoice]) -> None:
+    def _tell(self, asker: Asker) -> None:
         facts = NetworkFacts(
             links=frozenset(state.link for state in self._links.values()),
             addresses=frozenset(self._addresses.values()),
             defaults=self._defaults,
-            choices=choices,
+            choices=asker.choices(),
             rules=self._rules,
         )
         if facts != self._told:
@@ -227,11 +228,7 @@ class Netlink:
             if attempt:
                 await asyncio.sleep(DUMP_PAUSE * 2 ** (attempt - 1))
             self._stale.discard(kind)  # before the dump: a hint that comes while it runs asks for another
-            self._gate.clear()
-            try:
-                await self._dump(asker, kind)
-            finally:
-                self._gate.set()
+            await self._dump(asker, kind)
             if asker.whole:
                 return
             self._stale.add(kind)

@@ -1,101 +1,94 @@
 """Questions to the kernel: dumps and route lookups, on a socket that hears no events.
 
-Events carry the sequence number of whoever caused them, and pyroute2 sorts by it: on one socket they would mix.
+The kernel answers within the system call that asks, and continues a dump within the one that reads. So nothing here
+waits; a long dump lets the event loop turn in between.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
+import asyncio
+import os
+import struct
 from collections.abc import AsyncIterator
+from itertools import count
 from socket import AF_INET, AF_INET6
 from typing import Any
 
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink import NLM_F_DUMP, NLM_F_MULTI, NLM_F_REQUEST, rtnl
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl.fibmsg import fibmsg
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
 from salsa_agent import netlink_parse as parse
 from salsa_agent.core.model import DefaultRoute, HostAddress, RouteChoice
+from salsa_agent.netlink_library import NLM_F_DUMP, NLM_F_REQUEST, fibmsg, ifaddrmsg, nlmsg, rtmsg, rtnl
+from salsa_agent.netlink_socket import RouteSocket
 
-Socket = Any  # AsyncIPRoute; the library has no types
-
-SOL_NETLINK = 270  # linux/socket.h
-NETLINK_GET_STRICT_CHK = 12  # linux/netlink.h
+NLMSG_ERROR, NLMSG_DONE = 2, 3  # linux/netlink.h
 RTEXT_FILTER_SKIP_STATS = 8  # linux/rtnetlink.h
 
 # the outside as route lookups see it: the addresses of root server a (no packet is sent)
 OUTSIDE = {AF_INET: "198.41.0.4", AF_INET6: "2001:503:ba3e::2:30"}
 
+TURN = 8  # datagrams, some 2,000 messages, after which the event loop gets a turn
 
-class LeanRoute(rtmsg):  # type: ignore[misc]  # untyped base
-    """A dumped route: its attributes are decoded only where it is a default route."""
+_U32 = struct.Struct("=I")
+_SEQUENCE = 8  # where it is in struct nlmsghdr
+
+
+class LinkRequest(nlmsg):  # type: ignore[misc]  # untyped base
+    """struct ifinfomsg, and the one attribute that is sent; the library's own comes with each kind of link there is."""
 
     __slots__ = ()
-
-    def decode_nlas(self, offset: int) -> None:
-        """Decode the attributes if they are wanted."""
-        if self["dst_len"] == 0 or not self["header"]["flags"] & NLM_F_MULTI:
-            super().decode_nlas(offset)
+    fields = (("family", "B"), ("pad", "B"), ("type", "H"), ("index", "i"), ("flags", "I"), ("change", "I"))
+    nla_map = ((29, "IFLA_EXT_MASK", "uint32"),)
 
 
-async def bind(sock: Socket) -> None:
-    """Give the socket its port; OSError if there is none."""
-    try:
-        await sock.bind(groups=0)
-    except KeyError as error:  # what pyroute2 makes of any failure
-        raise OSError(errno.EADDRINUSE, "no netlink port") from error
+def _request(message: Any, kind: int, flags: int, *attributes: tuple[str, object], **fields: int) -> bytes:
+    message["header"]["type"] = kind
+    message["header"]["flags"] = NLM_F_REQUEST | flags
+    message.update(fields)
+    message["attrs"] = list(attributes)
+    message.encode()
+    return bytes(message.data)
+
+
+LINKS = _request(LinkRequest(), rtnl.RTM_GETLINK, NLM_F_DUMP, ("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS))
+ADDRESSES = _request(ifaddrmsg(), rtnl.RTM_GETADDR, NLM_F_DUMP)
+RULES = _request(fibmsg(), rtnl.RTM_GETRULE, NLM_F_DUMP)
+ROUTES = {
+    family: _request(rtmsg(), rtnl.RTM_GETROUTE, NLM_F_DUMP, family=family, type=parse.RTN_UNICAST)
+    for family in OUTSIDE
+}
+LOOKUPS = {
+    family: _request(
+        rtmsg(), rtnl.RTM_GETROUTE, 0, ("RTA_DST", target), family=family, dst_len=32 if family == AF_INET else 128
+    )
+    for family, target in OUTSIDE.items()
+}
 
 
 class Asker:
-    """Reads the kernel's state by asking. `whole`: the last dump was not interrupted (E3)."""
+    """Reads the kernel's state by asking. `whole`: the last dump was not interrupted (E3). All of it raises OSError."""
 
     def __init__(self) -> None:
-        self._sock: Socket = AsyncIPRoute()
-        self._sock.register_policy({rtnl.RTM_NEWROUTE: LeanRoute})
+        self._sock = RouteSocket()
+        self._sequence = count(1)
         self.whole = True
-
-    async def open(self) -> None:
-        """Make the socket usable."""
-        await bind(self._sock)
-        with contextlib.suppress(OSError):  # before Linux 4.20 the kernel dumps more than asked; the parser drops it
-            self._sock.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
 
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()
 
-    async def watch(self) -> None:
-        """Raise OSError or NetlinkError when the socket fails: pyroute2 does not tell whoever awaits an answer."""
-        while True:
-            async for _ in self._sock.get():
-                pass
-
     async def links(self) -> dict[int, parse.LinkState]:
         """All links by index."""
-        request = ifinfmsg()
-        request["attrs"] = [("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
-        dump = self._dump(request, rtnl.RTM_GETLINK)
-        return {state.link.index: state async for message in dump if (state := parse.link(message))}
+        return {state.link.index: state async for message in self._dump(LINKS) if (state := parse.link(message))}
 
     async def addresses(self) -> dict[parse.AddressKey, HostAddress]:
         """All addresses."""
-        dump = self._dump(ifaddrmsg(), rtnl.RTM_GETADDR)
-        return {pair[0]: pair[1] async for message in dump if (pair := parse.address(message))}
+        return {pair[0]: pair[1] async for message in self._dump(ADDRESSES) if (pair := parse.address(message))}
 
     async def defaults(self) -> frozenset[DefaultRoute]:
         """The default routes of all tables. Routes of other types or with a destination are dropped as they come."""
         found: set[DefaultRoute] = set()
         interrupted = False
-        for family in OUTSIDE:
-            request = rtmsg()
-            request["family"] = family
-            request["type"] = parse.RTN_UNICAST
-            async for message in self._dump(request, rtnl.RTM_GETROUTE):
+        for request in ROUTES.values():
+            async for message in self._dump(request):
                 found.update(parse.defaults(message))
             interrupted |= not self.whole
         self.whole = not interrupted
@@ -103,31 +96,41 @@ class Asker:
 
     async def rules(self) -> frozenset[str]:
         """The routing rules."""
-        return frozenset([r async for m in self._dump(fibmsg(), rtnl.RTM_GETRULE) if (r := parse.rule(m))])
+        return frozenset([rule async for message in self._dump(RULES) if (rule := parse.rule(message))])
 
-    async def choices(self) -> frozenset[RouteChoice]:
+    def choices(self) -> frozenset[RouteChoice]:
         """The route to the outside in each family that has one (RTM_GETROUTE; A4)."""
-        found = [await self._choice(family, target) for family, target in OUTSIDE.items()]
+        found = [self._choice(request) for request in LOOKUPS.values()]
         return frozenset(choice for choice in found if choice)
 
-    async def _choice(self, family: int, target: str) -> RouteChoice | None:
-        request = rtmsg()
-        request["family"] = family
-        request["dst_len"] = 32 if family == AF_INET else 128
-        request["attrs"] = [("RTA_DST", target)]
-        try:
-            replies = [m async for m in await self._sock.nlm_request(request, rtnl.RTM_GETROUTE, NLM_F_REQUEST)]
-        except NetlinkError:  # ENETUNREACH and its kin: this family leads nowhere
-            return None
-        return parse.choice(replies[0]) if replies else None
+    def _choice(self, request: bytes) -> RouteChoice | None:
+        number = self._send(request)
+        while True:
+            for message in self._sock.receive():
+                if message.sequence == number:  # an error, such as ENETUNREACH: this family leads nowhere
+                    return None if message.kind == NLMSG_ERROR else parse.choice(message)
 
-    async def _dump(self, request: parse.Message, command: int) -> AsyncIterator[parse.Message]:
+    async def _dump(self, request: bytes) -> AsyncIterator[parse.Message]:
+        number = self._send(request)
         self.whole = True
-        # pyroute2 shows the closing NLMSG_DONE, which may be the only one with the flag, to the callback alone
-        answer = await self._sock.nlm_request(request, command, NLM_F_REQUEST | NLM_F_DUMP, callback=self._note)
-        async for message in answer:
-            yield message
+        for turn in count(1):
+            for message in self._sock.receive():
+                if message.sequence != number:
+                    continue
+                self.whole = self.whole and not parse.interrupted(message)
+                if message.kind not in (NLMSG_ERROR, NLMSG_DONE):
+                    yield message
+                elif error := parse.error(message):
+                    raise OSError(error, os.strerror(error))
+                else:
+                    return
+            if turn % TURN == 0:
+                await asyncio.sleep(0)
 
-    def _note(self, message: parse.Message) -> bool:
-        self.whole = self.whole and not parse.interrupted(message)
-        return False
+    def _send(self, request: bytes) -> int:
+        """Ask; the number that the answer has."""
+        number = next(self._sequence) & 0xFFFFFFFF
+        numbered = bytearray(request)
+        _U32.pack_into(numbered, _SEQUENCE, number)
+        self._sock.send(bytes(numbered))
+        return number

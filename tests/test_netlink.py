@@ -6,20 +6,23 @@ import asyncio
 import gc
 import logging
 import os
+import struct
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, suppress
 from ipaddress import ip_address
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, AF_NETLINK, NETLINK_ROUTE, SOCK_RAW, socket
 from typing import Any
 
 import pytest
-from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_DELLINK
 
 from salsa_agent import netlink_ask, netlink_parse
 from salsa_agent.core.model import DefaultRoute, HostAddress, Link, NetworkFacts, RouteChoice
 from salsa_agent.netlink import Kind, Netlink
+from salsa_agent.netlink_library import ifaddrmsg, rtmsg, rtnl
+from salsa_agent.netlink_parse import Message
+from salsa_agent.netlink_socket import RouteSocket
 from tests.lab.netns import Netns, veth
 
 PATIENCE = 30.0
@@ -98,13 +101,30 @@ def lookups(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """When the routes were looked up: once for each snapshot."""
     times: list[float] = []
 
-    async def counted(self: netlink_ask.Asker) -> Any:
+    def counted(self: netlink_ask.Asker) -> Any:
         times.append(time.monotonic())
-        return await original(self)
+        return original(self)
 
     original = netlink_ask.Asker.choices
     monkeypatch.setattr(netlink_ask.Asker, "choices", counted)
     return times
+
+
+def message(codec: Any, kind: int, *attributes: tuple[str, object], **fields: int) -> Message:
+    """A message as the kernel would send it."""
+    one = codec()
+    one["header"]["type"], one["header"]["flags"] = kind, 0
+    one.update(fields)
+    one["attrs"] = list(attributes)
+    one.encode()
+    (parsed,) = netlink_parse.messages(bytes(one.data))
+    return parsed
+
+
+def link_message(kind: int, name: bytes = b"up0", **fields: int) -> Message:
+    one = message(netlink_ask.LinkRequest, kind, **fields)
+    attribute = struct.pack("=HH", 4 + len(name) + 1, netlink_parse.IFLA_IFNAME) + name + b"\0"
+    return one._replace(octets=one.octets + attribute)
 
 
 def has(*wanted: str) -> Predicate:
@@ -290,36 +310,46 @@ async def test_a_port_that_leaves_its_bridge_is_still_a_link(host: Netns) -> Non
 
 
 def test_what_a_bridge_says_of_its_port_is_not_of_the_link() -> None:
-    message = {"family": 7, "index": 2, "flags": 0x10001, "IFLA_IFNAME": "up0"}
-    assert netlink_parse.link(message) is None
-    assert netlink_parse.link(message | {"family": 0}) == (Link(2, "up0", usable=True), 0x10001)
+    assert netlink_parse.link(link_message(rtnl.RTM_NEWLINK, family=7, index=2, flags=0x10001)) is None
+    state = netlink_parse.link(link_message(rtnl.RTM_NEWLINK, family=0, index=2, flags=0x10001))
+    assert state == (Link(2, "up0", usable=True), 0x10001)
 
 
-@pytest.mark.parametrize(
-    ("message_type", "fields"),
-    [
-        (RTM_DELADDR, {"family": AF_INET, "prefixlen": 24, "scope": 0, "IFA_LOCAL": "192.0.2.5"}),
-        (RTM_DELLINK, {"family": 0}),
-    ],
-)
-async def test_one_message_takes_the_address_and_asks_for_the_routes(
-    host: Netns, message_type: int, fields: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("kind", [rtnl.RTM_DELADDR, rtnl.RTM_DELLINK])
+async def test_one_message_takes_the_address_and_asks_for_the_routes(host: Netns, kind: int) -> None:
     """Kernels differ in what else they say; none says it of each IPv4 route."""
     host.ip("addr", "add", "192.0.2.5/24", "dev", "up0")
     index = host.index("up0")
     async with watching() as watch:
-        common = {"header": {"type": message_type}, "index": index, "flags": 0, "IFA_ADDRESS": "192.0.2.5"}
-        watch.netlink._apply(common | fields)
+        if kind == rtnl.RTM_DELADDR:
+            own = (("IFA_ADDRESS", "192.0.2.5"), ("IFA_LOCAL", "192.0.2.5"))
+            watch.netlink._apply(message(ifaddrmsg, kind, *own, family=AF_INET, prefixlen=24, index=index))
+        else:
+            watch.netlink._apply(link_message(kind, index=index))
         assert not any(address.index == index for address in watch.netlink._addresses.values())
         assert watch.netlink._stale == {Kind.ROUTES}
 
 
 def test_a_link_name_is_printable() -> None:
-    assert netlink_parse._name("wlp3s0") == "wlp3s0"
-    assert netlink_parse._name("a\x1b[1m") == "a\\x1b[1m"
-    assert netlink_parse._name(b"\xff\x01") == "\\\\xff\\x01"
-    assert netlink_parse._name(None) == ""
+    def name(octets: bytes) -> str:
+        state = netlink_parse.link(link_message(rtnl.RTM_NEWLINK, octets))
+        assert state
+        return state.link.name
+
+    assert name(b"wlp3s0") == "wlp3s0"
+    assert name(b"a\x1b[1m") == "a\\x1b[1m"
+    assert name(b"\xff\x01") == "\\\\xff\\x01"
+    assert name(b"") == ""
+
+
+def test_what_is_cut_off_is_no_message() -> None:
+    whole = link_message(rtnl.RTM_NEWLINK).octets
+    octets = struct.pack("=I", len(whole)) + whole[4:]
+    assert len(list(netlink_parse.messages(octets + octets))) == 2
+    for end in range(len(octets)):
+        assert len(list(netlink_parse.messages(octets + octets[:end]))) == 1
+    assert not list(netlink_parse.messages(bytes(64)))
+    assert netlink_parse.attributes(bytes(64), 0) == {}
 
 
 # --- routes and rules
@@ -473,8 +503,22 @@ async def test_a_blackhole_is_no_choice_and_no_default_route(host: Netns) -> Non
 )
 def test_only_unicast_routes_to_everywhere_are_default_routes(change: dict[str, int], count: int) -> None:
     """Kernels before 4.20 dump everything, whatever is asked."""
-    message = {"family": AF_INET, "dst_len": 0, "type": 1, "table": 254, "flags": 0, "RTA_OIF": 2}
-    assert len(list(netlink_parse.defaults(message | change))) == count
+    fields = {"family": AF_INET, "dst_len": 0, "type": 1, "table": 254, "flags": 0} | change
+    route = message(rtmsg, rtnl.RTM_NEWROUTE, ("RTA_OIF", 2), **fields)
+    assert len(list(netlink_parse.defaults(route))) == count
+
+
+# --- who is heard
+
+
+def test_only_the_kernel_is_heard(host: Netns) -> None:
+    """root may send to any netlink port."""
+    forged = message(ifaddrmsg, rtnl.RTM_NEWADDR, ("IFA_LOCAL", "192.0.2.5"), family=AF_INET, prefixlen=24, index=2)
+    with closing(RouteSocket()) as ours, socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE) as other:
+        other.sendto(forged.octets, (ours.port, 0))
+        assert not list(ours.receive())
+        ours.send(netlink_ask.RULES)
+        assert rtnl.RTM_NEWRULE in {one.kind for one in ours.receive()}
 
 
 # --- overruns and interrupted dumps
@@ -510,8 +554,8 @@ async def test_e3_many_overruns_leave_no_descriptor_behind(host: Netns) -> None:
 
 @pytest.mark.parametrize("kind", [0x18, 3])  # RTM_NEWROUTE, NLMSG_DONE
 def test_e3_the_flag_of_an_interrupted_dump_is_seen(kind: int) -> None:
-    assert netlink_parse.interrupted({"header": {"type": kind, "flags": 0x2 | 0x10}})
-    assert not netlink_parse.interrupted({"header": {"type": kind, "flags": 0x2}})
+    assert netlink_parse.interrupted(Message(kind, 0x2 | 0x10, 0, b""))
+    assert not netlink_parse.interrupted(Message(kind, 0x2, 0, b""))
 
 
 async def test_e3_an_interrupted_dump_is_done_again(host: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -539,10 +583,9 @@ async def test_e3_an_interruption_in_either_family_counts(host: Netns, monkeypat
     host.batch(["addr add 192.0.2.5/24 dev up0", "route add default via 192.0.2.1"])
     asker = netlink_ask.Asker()
     with closing(asker):
-        await asker.open()
         assert await asker.defaults()
         assert asker.whole
-        monkeypatch.setattr(netlink_parse, "interrupted", lambda message: message.get("family") == AF_INET)
+        monkeypatch.setattr(netlink_parse, "interrupted", lambda message: message.octets[16] == AF_INET)
         assert await asker.defaults()
         assert not asker.whole
 
@@ -700,11 +743,11 @@ async def test_cancel_at_any_moment_leaves_nothing(host: Netns, turns: int) -> N
 async def test_a_kernel_that_refuses_sockets_is_asked_again(
     host: Netns, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def refused(sock: Any) -> None:
+    def refused(**options: Any) -> None:
         raise OSError(24, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr("salsa_agent.netlink.bind", refused)
+        patch.setattr("salsa_agent.netlink.RouteSocket", refused)
         watch = Watch()
         task = asyncio.create_task(watch.netlink.run())
         async with asyncio.timeout(PATIENCE):

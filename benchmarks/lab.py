@@ -1,0 +1,188 @@
+"""Where everything is measured: a network namespace with a link, a name server on its loopback, a relay, and a bus."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from tests.lab.netns import Netns, veth
+
+PROJECT = Path(__file__).resolve().parents[1]
+LINK = "up0"
+SERVER = "127.0.0.1"
+RELAY = "203.0.113.10"
+HIDDEN = "169.254.1.1"  # an address that does not count: with its last one a link would lose its routes
+PATIENCE = 30.0
+BUS = """\
+<busconfig>
+  <type>session</type>
+  <listen>unix:path={socket}</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*" eavesdrop="true"/> <allow eavesdrop="true"/> <allow own="*"/>
+  </policy>
+</busconfig>
+"""
+
+
+class Lab:
+    """The world of one measurement. `delay`: seconds until a DNS answer goes out. All is gone with the block."""
+
+    def __init__(self, tools: Path, delay: float = 0.0) -> None:
+        self.tools = tools
+        self._delay = delay
+        self.host, self._far = Netns(), Netns()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.directory = Path(tempfile.mkdtemp(prefix="salsa-bench-", dir="/run"))  # /tmp is busy, and watched
+            stack.callback(shutil.rmtree, self.directory)
+            self.directory.chmod(0o755)
+            for space in (self.host, self._far):
+                stack.enter_context(space)
+                space.sysctl("net/ipv6/conf/default/addr_gen_mode", 1)
+            veth(self.host, LINK, self._far, "down0")
+            self.host.batch([f"addr add {HIDDEN}/32 dev {LINK}", f"route add {RELAY}/32 dev {LINK}"])
+            self._far.batch([f"addr add {RELAY}/32 dev down0", f"route add {HIDDEN}/32 dev down0"])
+            resolver = Path("/etc/netns", self.host.name, "resolv.conf")  # `ip netns exec` lays it over the host's
+            resolver.parent.mkdir(parents=True)
+            stack.callback(shutil.rmtree, resolver.parent)
+            resolver.write_text(f"nameserver {SERVER}\n")
+            socket, config = self.directory / "bus", self.directory / "bus.conf"
+            self.bus = f"unix:path={socket}"
+            config.write_text(BUS.format(socket=socket))
+            self.start(["dbus-daemon", f"--config-file={config}", "--nofork", "--print-address=1"], ready="unix:")
+            self._counter = self.directory / "questions"
+            microseconds = str(round(self._delay * 1e6))
+            self.start([self.tool("nameserver"), SERVER, "53", microseconds, str(self._counter)], ready="ready")
+            relay = [sys.executable, "-m", "tests.lab.smtpserver", "--listen", RELAY, "--port", "25"]
+            self.start(relay, ready="listening", where=self._far)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def tool(self, name: str) -> str:
+        """A measuring tool that `./run bench` built."""
+        return str(self.tools / name)
+
+    def start(self, argv: Sequence[str], *, ready: str = "", where: Netns | None = None) -> subprocess.Popen[str]:
+        """Start a program inside. `ready`: wait until it prints this."""
+        with (self.directory / "log").open("ab") as log:
+            process = (where or self.host).exec(
+                argv, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, cwd=PROJECT, text=True,
+                env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": self.bus, "DBUS_SESSION_BUS_ADDRESS": ""},
+            )  # fmt: skip
+        if ready and process.stdout and ready not in process.stdout.readline():
+            raise RuntimeError(f"{argv[0]} did not start: {(self.directory / 'log').read_text()}")
+        return process
+
+    def run(self, argv: Sequence[str], **options: Any) -> str:
+        """Run a program inside to its end; what it printed."""
+        argv = ["ip", "netns", "exec", self.host.name, *argv]
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=900, **options)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(argv)}: status {done.returncode}: {done.stderr.strip()}")
+        return str(done.stdout)
+
+    def questions(self) -> int:
+        """How many the name server was asked so far."""
+        return int(struct.unpack("=Q", self._counter.read_bytes())[0])
+
+    def wait_for(self, owns: tuple[str, str, str, str], value: str = "") -> None:
+        """Until this property is the value; empty: until it has one."""
+        until(lambda: (seen := self.get(*owns)) and (not value or seen == value), f"{owns[-1]} is {value or 'known'}")
+
+    def get(self, name: str, path: str, interface: str, member: str) -> str:
+        """A string property; empty if there is none."""
+        done = subprocess.run(
+            ["busctl", f"--address={self.bus}", "get-property", name, path, interface, member],
+            check=False, capture_output=True, text=True, timeout=PATIENCE,
+        )  # fmt: skip
+        return done.stdout.partition('"')[2].rpartition('"')[0]
+
+
+@dataclass
+class Peer:
+    """Something that is measured. `owns`: bus name, path, interface and property; empty: it only emits."""
+
+    label: str
+    argv: Callable[[Lab], list[str]]
+    owns: tuple[str, str, str, str] | None
+
+
+def agent(*lines: str, label: str = "salsa-agent") -> Peer:
+    """The agent, with these lines of configuration."""
+
+    def argv(lab: Lab) -> list[str]:
+        config = lab.directory / "salsa-agent.toml"
+        config.write_text("".join(f"{line}\n" for line in lines))
+        return [sys.executable, "-m", "salsa_agent.cli.agent", "--bus", lab.bus, "--config", str(config)]
+
+    return Peer(label, argv, ("org.salsa.Agent1", "/org/salsa/Agent1", "org.salsa.Agent1", "BestRelay"))
+
+
+PEERS = Path(__file__).parent / "peers"
+AGENT = agent("verify.enabled = false")
+VERIFYING = agent(label="salsa-agent, verifying")
+FLOOR = Peer(
+    "C floor",
+    lambda lab: [lab.tool("floor"), lab.bus, SERVER],
+    ("bench.Floor", "/bench/Floor", "bench.Floor", "Relay"),
+)
+NAIVE = Peer(
+    "naive stack",
+    lambda lab: [sys.executable, str(PEERS / "naive.py"), lab.bus],
+    ("bench.Naive", "/bench/Naive", "bench.Naive", "Relay"),
+)
+SHELL = Peer("shell loop", lambda lab: ["sh", str(PEERS / "shell.sh"), lab.bus], None)
+
+
+@contextmanager
+def running(lab: Lab, peer: Peer) -> Iterator[subprocess.Popen[str]]:
+    """The peer runs and has its name; its process. It is ended with the block."""
+    process = lab.start(peer.argv(lab))
+    try:
+        if peer.owns:
+            name = peer.owns[0]
+            until(lambda: owner(lab, name), f"{peer.label} owns its name")
+        else:
+            time.sleep(1.0)  # it has no way to say that it is ready
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def owner(lab: Lab, name: str) -> bool:
+    """Whether the name is owned."""
+    daemon = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+    done = subprocess.run(
+        ["busctl", f"--address={lab.bus}", "call", *daemon, "NameHasOwner", "s", name],
+        check=False, capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    return done.stdout.strip() == "b true"
+
+
+def until(ready: Callable[[], object], what: str, *, patience: float = PATIENCE) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + patience
+    while not ready():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"it never came: {what}")
+        time.sleep(0.02)

@@ -1,0 +1,146 @@
+"""Start, size and idleness."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+from benchmarks.figures import Counts, Progress, Table, both
+from benchmarks.lab import AGENT, FLOOR, LINK, NAIVE, PROJECT, VERIFYING, Lab, Peer, owner, running
+
+IMPORTS = {
+    "import asyncio": "import asyncio",
+    "import of the three libraries": "import dbus_next.aio, dns.asyncresolver, pyroute2",
+}
+MIB = 1024
+
+
+def cpu(pid: int) -> float:
+    """Seconds that a process has run, all of its threads."""
+    tasks = Path(f"/proc/{pid}/task")
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
+
+
+def memory(pid: int) -> tuple[float, float]:
+    """Resident and unique set size, MiB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    size = {words[0]: int(words[1]) for words in map(str.split, lines) if words[-1] == "kB"}
+    return size["Rss:"] / MIB, (size["Private_Clean:"] + size["Private_Dirty:"]) / MIB
+
+
+def wakeups(pid: int) -> int:
+    """How often it has gone to sleep."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+
+
+def _start(lab: Lab, peer: Peer) -> tuple[float, float]:
+    """Milliseconds from the start until the name is owned, and until the relay is known."""
+    assert peer.owns
+    begin = time.monotonic()
+    process = lab.start(peer.argv(lab))
+    try:
+        named = answered = 0.0
+        while not answered:
+            if not named and owner(lab, peer.owns[0]):
+                named = time.monotonic() - begin
+            if named and lab.get(*peer.owns):
+                answered = time.monotonic() - begin
+            if time.monotonic() > begin + 30:
+                raise RuntimeError(f"{peer.label} does not start")
+        return named * 1000, answered * 1000
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def start(tools: Path, counts: Counts, progress: Progress) -> list[Table]:
+    """From the start to the name and the first answer, beside what the imports alone take."""
+    took: dict[str, list[float]] = {}
+    answered: dict[str, list[float]] = {}
+    for n in range(counts.starts):
+        progress(f"start, {n + 1} of {counts.starts}")
+        for label, program in IMPORTS.items():
+            begin = time.monotonic()
+            subprocess.run([sys.executable, "-c", program], check=True, cwd=PROJECT)
+            took.setdefault(label, []).append((time.monotonic() - begin) * 1000)
+        for peer in (FLOOR, AGENT, NAIVE):
+            with Lab(tools) as lab:
+                if peer is not NAIVE:  # it looks at what changes only
+                    lab.host.ip("addr", "add", "10.0.0.7/32", "dev", LINK)
+                    name, answer = _start(lab, peer)
+                    took.setdefault(peer.label, []).append(name)
+                    answered.setdefault(peer.label, []).append(answer)
+                else:
+                    begin = time.monotonic()
+                    with running(lab, peer):
+                        took.setdefault(peer.label, []).append((time.monotonic() - begin) * 1000)
+    libraries = median(took["import of the three libraries"])
+    table = Table("Start", ("", "to the name, median / p99, ms", "times the libraries' import", "to the answer, ms"))
+    for label, got in took.items():
+        table.rows.append((label, both(got, 0), f"{median(got) / libraries:.2f}", both(answered.get(label, []), 0)
+                           if label in answered else ""))  # fmt: skip
+    table.note = (
+        "Asked of the bus about every 10 ms, which is in the figures. Imports: the whole process, start to end. "
+        "The agent owns its name after its first answer (rule H3)."
+    )
+    return [table]
+
+
+def size(tools: Path, counts: Counts, progress: Progress) -> list[Table]:
+    """Memory, threads, descriptors and wakeups, a while after the first answer."""
+    table = Table("Size and idleness", ("", "RSS, MiB", "USS, MiB", "threads", "descriptors", "wakeups a minute"))
+    for peer in (FLOOR, AGENT, VERIFYING, NAIVE):
+        progress(f"size and idleness, {peer.label}")
+        with Lab(tools) as lab:
+            lab.host.ip("addr", "add", "10.0.0.7/32", "dev", LINK)
+            with running(lab, peer) as process:
+                time.sleep(
+                    min(counts.idle, 12.0)
+                )  # the last try for a resolver on the system bus is 7 s after the start
+                before, begin = wakeups(process.pid), time.monotonic()
+                time.sleep(counts.idle)
+                woken = (wakeups(process.pid) - before) * 60 / (time.monotonic() - begin)
+                rss, uss = memory(process.pid)
+                threads = len(list(Path(f"/proc/{process.pid}/task").iterdir()))
+                descriptors = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+                table.rows.append(
+                    (peer.label, f"{rss:.1f}", f"{uss:.1f}", str(threads), str(descriptors), f"{woken:.1f}")
+                )
+    return [table]
+
+
+def growth(tools: Path, counts: Counts, progress: Progress) -> tuple[list[Table], list[tuple[float, float]]]:
+    """What more addresses and links cost: the first answer, and one more address on top."""
+    table = Table("Growth", ("", "first answer, CPU ms", "RSS, MiB", "one more address, CPU ms"))
+    points = []
+    for kind, sizes in (("addresses", counts.sizes), ("links", counts.links)):
+        for number in sizes:
+            progress(f"growth, {number} {kind}")
+            with Lab(tools) as lab:
+                lab.host.ip("addr", "add", "10.0.0.7/32", "dev", LINK)
+                if kind == "addresses":
+                    lab.host.batch([f"addr add 10.{1 + n // 250}.{n % 250}.7/32 dev {LINK}" for n in range(number - 1)])
+                else:
+                    for n in range(number - 1):
+                        lab.host.batch([f"link add x{n} type veth peer name y{n}", f"link set x{n} up",
+                                        f"link set y{n} up", f"addr add 10.{1 + n}.0.7/32 dev x{n}"])  # fmt: skip
+                with running(lab, AGENT) as process:
+                    assert AGENT.owns
+                    relay = AGENT.owns
+                    lab.wait_for(relay)
+                    time.sleep(min(counts.idle, 8.0))
+                    first = cpu(process.pid)
+                    lab.host.ip("addr", "add", "9.9.9.7/32", "dev", LINK)
+                    lab.wait_for(relay, "mx-9-9.relay.test")
+                    time.sleep(0.5)
+                    more = (cpu(process.pid) - first) * 1000
+                    rss, _ = memory(process.pid)
+                    table.rows.append((f"{number} {kind}", f"{first * 1000:.0f}", f"{rss:.1f}", f"{more:.1f}"))
+                    if kind == "addresses":
+                        points.append((float(number), more))
+    table.note = "The start of the process is in the first answer's CPU time. At most 64 addresses count (rule A3)."
+    return [table], points

@@ -1,0 +1,53 @@
+"""The results as a page."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+from benchmarks.figures import Table, p99
+
+LIBRARIES = ("dbus-next", "pyroute2", "dnspython")
+
+
+def noise(samples: int = 2000) -> list[float]:
+    """Milliseconds that the same millisecond or so of work takes, over and over: what the machine adds of itself."""
+    seen = []
+    for _ in range(samples):
+        begin = time.perf_counter()
+        sum(range(20000))
+        seen.append((time.perf_counter() - begin) * 1000)
+    return seen
+
+
+def machine(loud: Sequence[float]) -> str:
+    """What it was measured on, and how calm that was."""
+    model = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+         if line.startswith("model name")), platform.machine(),
+    )  # fmt: skip
+    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} x {model}, Linux {platform.release()}, "
+        f"Python {platform.python_version()}, {libraries}. Load {os.getloadavg()[0]:.1f}. Noise: the same work took "
+        f"{median(loud):.2f} ms in the median, {p99(loud):.2f} ms at the 99th percentile, {max(loud):.1f} ms at most."
+    )
+
+
+def table(one: Table) -> str:
+    """A table in Markdown."""
+    rows = [one.head, ["---"] * len(one.head), *one.rows]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([f"### {one.title}", "", *lines, *(["", one.note] if one.note else [])])
+
+
+def page(where: str, tables: Sequence[Table], plots: Sequence[tuple[str, str]], words: str) -> str:
+    """The whole of it. `words`: what stands in notes.md."""
+    pictures = [f"![{title}]({file})" for title, file in plots]
+    parts = ["# Results", f"Written by `./run bench`. {where}", *pictures, *(table(one) for one in tables), words]
+    return "\n\n".join(parts).rstrip() + "\n"

@@ -1,0 +1,58 @@
+"""A socket of the kernel's routing part (rtnetlink, netlink(7)). It never blocks."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from salsa_agent import netlink_parse as parse
+from salsa_agent.netlink_library import NETLINK_ADD_MEMBERSHIP
+
+SOL_NETLINK = 270  # linux/socket.h
+NETLINK_GET_STRICT_CHK = 12  # linux/netlink.h
+KERNEL = 0  # the port that the kernel sends from
+
+MAX_DATAGRAM = 1 << 16  # octets; the kernel fills at most 32 KiB with a dump
+
+
+class RouteSocket:
+    """Open from the start; raises OSError when there is none to be had. Use it with `contextlib.closing`."""
+
+    def __init__(self, *, rcvbuf: int = 0, groups: Iterable[int] = ()) -> None:
+        """`rcvbuf`: octets, 0 for the system's default. `groups`: of RTNLGRP_*, whose messages come from now on."""
+        self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        try:
+            self._sock.setblocking(False)
+            if rcvbuf:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+            with suppress(OSError):  # before Linux 4.20 the kernel dumps more than asked; the parser drops it
+                self._sock.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
+            self._sock.bind((0, 0))
+            for group in groups:
+                self._sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+        except BaseException:
+            self._sock.close()
+            raise
+
+    def fileno(self) -> int:
+        """Readable when messages wait, or an error does."""
+        return self._sock.fileno()
+
+    @property
+    def port(self) -> int:
+        """Its address among netlink sockets."""
+        return int(self._sock.getsockname()[0])
+
+    def send(self, request: bytes) -> None:
+        """Ask the kernel; its answer, or the beginning of a dump, is there when this returns."""
+        self._sock.send(request)
+
+    def receive(self) -> Iterator[parse.Message]:
+        """What the next datagram says. Raises BlockingIOError if none waits, OSError(ENOBUFS) after overruns."""
+        datagram, (sender, _) = self._sock.recvfrom(MAX_DATAGRAM)
+        return parse.messages(datagram) if sender == KERNEL else iter(())
+
+    def close(self) -> None:
+        """Close it."""
+        self._sock.close()

@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(argv)
     finally:
-        _say("")  # what argparse may have left in the buffer
+        _say("")  # what argparse may have left in the buffers
 
 
 def _run(argv: list[str] | None) -> int:
@@ -70,17 +70,19 @@ def _hold_standard_streams() -> None:
     while null <= 2:
         null = os.dup(null)
     os.close(null)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:  # Python saw it closed; before 3.11.3 argparse stumbles over that
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 def _say(text: str) -> None:
     """Write to standard output at once; if nobody takes it, that is no fault of ours."""
-    if sys.stdout is None:
-        return
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor at the interpreter's last flush
+    for stream, words in ((sys.stdout, text), (sys.stderr, "")):
+        try:
+            stream.write(words)
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # nor at the interpreter's last flush
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from salsa_agent import __version__
 from salsa_agent.config import DEFAULT_PATH
@@ -47,9 +49,16 @@ class Options:
     check_config: bool
 
 
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Text that nobody takes is no error: the library itself has it so from Python 3.11.3 on."""
+        with suppress(OSError, AttributeError):
+            super()._print_message(message, file)
+
+
 def parse(argv: Sequence[str] | None) -> Options:
     """Read the command line. Raises SystemExit: 2 for bad usage, 0 after `--help` and `--version`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="salsa-agent",
         description="Finds the mail relay that the network at hand publishes in its reverse DNS tree, checks that it "
         "answers, and says so on D-Bus. Runs in the foreground and logs to standard error.",

@@ -31,9 +31,15 @@ find_python() {
 }
 
 # ensure_venv [EXTRA]: the virtual environment stands and has what pyproject.toml names now.
-# One that SALSA_VENV names is taken as it is.
+# One that SALSA_VENV names is taken as it is; with SALSA_PYTHON it is another one, of this interpreter.
 ensure_venv() {
 	[ -z "${SALSA_VENV-}" ] || return 0
+	if [ -n "${SALSA_PYTHON-}" ]; then
+		{ suits "$SALSA_PYTHON" && makes_venvs "$SALSA_PYTHON"; } ||
+			fail 1 "SALSA_PYTHON: $SALSA_PYTHON is no Python from 3.11 to 3.14 with the venv module"
+		PYTHON=$SALSA_PYTHON
+		venv=$cache/venv-$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+	fi
 	extra=${1:+[$1]}
 	stamp="$venv/salsa-${1:-run}"
 	wanted=$(cksum <pyproject.toml)

@@ -1,0 +1,266 @@
+"""Targets that need something real on the other side: a bus that sends what it likes, a kernel's netlink socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import socket
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+from salsa_agent import netlink_parse as parse
+from salsa_agent.bus import wire
+from salsa_agent.bus.connection import BusError, Connection, connect
+from salsa_agent.bus.interface import INTERFACE, PATH, PROPERTIES
+from salsa_agent.bus.service import Service
+from salsa_agent.core.model import NetworkFacts
+from salsa_agent.netlink import Netlink
+from tests.fuzz.targets import fuzzed, in_loop
+from tests.lab.busagent import READY, VERSION, Fake, realtime_us
+from tests.lab.netns import Netns
+
+PATIENCE = 20.0
+
+# --- the bus
+
+
+def _call(member: str, signature: str = "", *args: Any, interface: str = INTERFACE, path: str = PATH) -> bytes:
+    """A call as the bus passes it on: with its sender, where the client had put a destination."""
+    body = wire.encode(signature, list(args)) if signature else b""
+    octets = wire.frame(
+        wire.CALL, 7, path=path, interface=interface, member=member, destination=":1.7", signature=signature, body=body
+    )
+    return octets.replace(b"\x06\x01s\x00", b"\x07\x01s\x00")
+
+
+CALLS = (
+    _call("Get", "ss", INTERFACE, "Relays", interface=PROPERTIES),
+    _call("GetAll", "s", INTERFACE, interface=PROPERTIES),
+    _call("Introspect", interface="org.freedesktop.DBus.Introspectable", path="/"),
+    _call("Refresh"),
+    _call("Explain"),
+    _call("Lookup", "s", "192.0.2.1"),
+    _call("ReportFailure", "sqs", "noc.tor.hookup.net", 25, "554"),
+    _call("SetLinkRelays", "ias", 2, ["a.example"]),
+    wire.frame(wire.SIGNAL, 9, path="/o", interface="a.b", member="C", signature="v", body=b"\1s\0\0\1\0\0\0x\0"),
+    wire.frame(wire.ERROR, 9, error_name="a.b", reply_serial=1, signature="s", body=wire.encode("s", ["no"])),
+)
+
+
+@fuzzed(*CALLS, CALLS[0] + CALLS[5] + CALLS[8])
+def dbus_messages(data: bytes) -> None:
+    """What comes from the bus once it has let the agent in."""
+    in_loop(_on_a_bus(data))
+
+
+async def _on_a_bus(data: bytes) -> None:
+    with tempfile.TemporaryDirectory(prefix="salsa-fuzz-") as directory:
+        said: list[bytes] = []
+        go, ended = asyncio.Event(), asyncio.Event()
+        if len(data) % 2:  # it comes in one piece with the answer to Hello
+            go.set()
+        server = await asyncio.start_unix_server(
+            functools.partial(_bus, data, said, go, ended), path=f"{directory}/bus"
+        )
+        try:
+            with contextlib.suppress(BusError):
+                await _serve(await connect(f"unix:path={directory}/bus"), go)
+            await ended.wait()
+        finally:
+            server.close()
+            await server.wait_closed()
+    _judge(b"".join(said))
+
+
+async def _serve(connection: Connection, go: asyncio.Event) -> None:
+    """The agent's side, until the bus hangs up."""
+    service = Service(version=VERSION, requests=Fake())
+    try:
+        await connection.export(service)
+        service.publish(READY, realtime_us)
+        go.set()
+        await asyncio.wait_for(connection.lost(), PATIENCE / 2)
+    finally:
+        await connection.close()
+
+
+async def _bus(
+    data: bytes,
+    said: list[bytes],
+    go: asyncio.Event,
+    ended: asyncio.Event,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> None:
+    """Let the agent in, send `data`, take what it answers, and hang up."""
+    try:
+        await reader.readuntil(b"\r\n")
+        writer.write(b"OK 0123456789abcdef0123456789abcdef\r\n")
+        await reader.readuntil(b"BEGIN\r\n")
+        hello = await _message(reader)
+        writer.write(
+            wire.frame(
+                wire.RETURN, 1, reply_serial=wire.parse(hello[: wire.sizes(hello)[0]]).serial, signature="s",
+                body=wire.encode("s", [":1.1"]),
+            )
+        )  # fmt: skip
+        await go.wait()
+        writer.write(data)
+        writer.write_eof()
+        while got := await reader.read(1 << 16):
+            said.append(got)
+    except (OSError, EOFError):
+        pass
+    finally:
+        writer.close()
+        ended.set()
+
+
+async def _message(reader: asyncio.StreamReader) -> bytes:
+    start = await reader.readexactly(wire.FIXED)
+    header, body = wire.sizes(start)
+    return start + await reader.readexactly(header + body - wire.FIXED)
+
+
+def _judge(octets: bytes) -> None:
+    """What the agent says must be messages, whole but for the last, with nothing in them that was not asked for."""
+    while len(octets) >= wire.FIXED:
+        header, body = wire.sizes(octets)
+        if len(octets) < header + body:
+            return
+        head = wire.parse(octets[:header])
+        assert head.kind in (wire.CALL, wire.RETURN, wire.ERROR, wire.SIGNAL)
+        values = wire.decode(head.signature, octets[header : header + body], little=True) if head.signature else []
+        if head.kind == wire.ERROR:
+            assert str(values[0]).isprintable(), values
+        octets = octets[header + body :]
+
+
+# --- the kernel
+
+
+def _netlink(kind: int, body: bytes, flags: int = 0) -> bytes:
+    return struct.pack("=IHHII", 16 + len(body), kind, flags, 0, 0) + body
+
+
+def _attributes(*attributes: tuple[int, bytes]) -> bytes:
+    return b"".join(struct.pack("=HH", 4 + len(v), k) + v + bytes(-len(v) % 4) for k, v in attributes)
+
+
+FIXED = 16 + 16  # octets: struct nlmsghdr, and the largest of ifinfomsg, ifaddrmsg, rtmsg and fib_rule_hdr
+EVENTS = (
+    _netlink(20, struct.pack("=BBBBI", 2, 24, 0x80, 0, 1) + _attributes((2, b"\xc6\x33\x64\x07"), (3, b"eth0\0"))),
+    _netlink(21, struct.pack("=BBBBI", 10, 64, 0x80, 0, 1) + _attributes((1, bytes(16)), (6, bytes(16)))),
+    _netlink(16, struct.pack("=BxHiII", 0, 1, 9, 0x11043, 0) + _attributes((3, b"up9\0"), (4, b"\xdc\5\0\0"))),
+    _netlink(24, struct.pack("=8BI", 2, 0, 0, 0, 254, 2, 0, 1, 0) + _attributes((4, b"\1\0\0\0"), (5, b"\1\2\3\4"))),
+    _netlink(32, struct.pack("=8BI", 2, 0, 0, 0, 254, 0, 0, 1, 0)),
+    _netlink(2, struct.pack("=i", -105) + bytes(16)),
+    _netlink(3, bytes(4)),
+)
+
+
+OWN = {*ip_network("10.0.0.0/24"), ip_address("127.0.0.1"), ip_address("::1")}  # the addresses that there really are
+
+
+class Kernel:
+    """A namespace whose kernel the agent's driver listens to, and a socket in it that may speak to the driver, too."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self.host = self._stack.enter_context(Netns())
+        self.host.ip("link", "add", "up0", "type", "bridge")
+        with self.host.inside():
+            self.sock = self._stack.enter_context(
+                socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+            )
+        self.number = 0
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def ports(self) -> Iterator[int]:
+        """Of this process's other netlink sockets."""
+        with self.host.inside():
+            table = Path("/proc/thread-self/net/netlink").read_text().splitlines()[1:]
+        own = self.sock.getsockname()[0]
+        inodes = {os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_link(fd)}
+        for row in table:
+            words = row.split()
+            if words[1] == "0" and int(words[2]) not in (0, own) and f"socket:[{words[9]}]" in inodes:
+                yield int(words[2])
+
+
+def _is_link(fd: str) -> bool:
+    return os.path.exists(f"/proc/self/fd/{fd}")
+
+
+_kernel: list[Kernel] = []
+
+
+@fuzzed(*EVENTS, b"".join(EVENTS))
+def netlink_messages(data: bytes) -> None:
+    """A datagram of the kernel, whose messages have the fixed parts that they must have; so have its attributes."""
+    driver = Netlink(lambda _: None)
+    for message in parse.messages(data):
+        parse.interrupted(message)
+        if len(message.octets) >= FIXED:
+            for read in (driver._apply, parse.link, parse.address, parse.choice, parse.rule):
+                with contextlib.suppress(struct.error):  # an attribute that is too short: the kernel sends none
+                    read(message)
+            with contextlib.suppress(struct.error, TypeError):  # nor next hops that the library takes for a number
+                list(parse.defaults(message))
+    for state in driver._links.values():
+        assert state.link.name.isprintable()
+
+
+@fuzzed(*EVENTS)
+def netlink_strangers(data: bytes) -> None:
+    """A datagram that no kernel sent, on each of the driver's sockets; the kernel's next change is still told."""
+    if not _kernel:
+        _kernel.append(Kernel())
+    in_loop(_on_netlink(_kernel[0], data))
+
+
+def close_kernel() -> None:
+    """Remove the namespace."""
+    while _kernel:
+        _kernel.pop().close()
+
+
+async def _on_netlink(kernel: Kernel, data: bytes) -> None:
+    told: list[NetworkFacts] = []
+    kernel.number = kernel.number % 250 + 1
+    address = f"10.0.0.{kernel.number}"
+    with kernel.host.inside():
+        driver = asyncio.create_task(Netlink(told.append).run())
+        try:
+            await _until(lambda: bool(told), driver)
+            if kernel.sock.getsockname()[0] == 0:
+                kernel.sock.bind((0, 0))
+            for port in kernel.ports():
+                with contextlib.suppress(OSError):
+                    kernel.sock.sendto(data or b"\0", (port, 0))
+            kernel.host.ip("addr", "replace", f"{address}/32", "dev", "up0")
+            await _until(lambda: any(str(one.ip) == address for one in told[-1].addresses), driver)
+            lies = {one.ip for facts in told for one in facts.addresses} - OWN
+            assert not lies, lies
+        finally:
+            driver.cancel()
+            await asyncio.wait([driver])
+            kernel.host.ip("addr", "flush", "dev", "up0")
+    if not driver.cancelled() and (error := driver.exception()):
+        raise error
+
+
+async def _until(ready: Callable[[], bool], driver: asyncio.Task[None]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not ready():
+            assert not driver.done(), driver
+            await asyncio.sleep(0.005)

@@ -201,7 +201,9 @@ async def on_terminal(bus: Bus, argv: list[str], columns: int = 80, **environmen
             *argv,
             stdout=slave,
             stdin=slave,
-            env=bus.environment | {"TERM": "xterm", "NO_COLOR": ""} | environment,
+            env={key: value for key, value in bus.environment.items() if key not in ("COLUMNS", "LINES")}
+            | {"TERM": "xterm", "NO_COLOR": ""}
+            | environment,
         )
         read = asyncio.get_running_loop().run_in_executor(None, _read_all, master)
         try:

@@ -86,6 +86,7 @@ def test_completion_of_options_and_commands(shell: str) -> None:
 
 
 # zsh completes at a terminal only: one is made with zpty, and what the functions offer is taken at `compadd`
+# The words that are waited for are typed in two pieces, so that the echo of the typing is not taken for them.
 _ZSH = """\
 zmodload zsh/zpty
 zpty shell zsh -f -i
@@ -95,9 +96,9 @@ talk 'compadd() {
   local -a __hits
   if [[ ${@[1,(i)(-|--)]} == *-(O|A|D)\\ * ]]; then builtin compadd "$@"; return; fi
   builtin compadd -O __hits "$@"
-  printf "hit:%s\\n" $__hits
+  printf "hi""t:%s\\n" $__hits
 }'
-talk 'show() { zle complete-word; print; print done:; exit }; zle -N show; bindkey "^X" show; print rea''dy:'
+talk 'show() { zle complete-word; print; print do""ne:; exit }; zle -N show; bindkey "^X" show; print rea""dy:'
 zpty -r shell seen '*ready:*'
 zpty -w -n shell "$2"$'\\x18'
 zpty -r shell seen '*done:*'

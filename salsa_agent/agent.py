@@ -88,7 +88,6 @@ class Agent:
             reread=self._servers.reread,
         )
         self._service = Service(version=__version__, requests=self._callers)
-        self._telling: asyncio.Handle | None = None  # what is published in a moment
         self._decided = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -139,8 +138,6 @@ class Agent:
         finally:
             notify.stopping()
             self._loop.stop()
-            if self._telling is not None:
-                self._telling.cancel()
             self._file.clear()
             for task in background:
                 task.cancel()
@@ -241,13 +238,7 @@ class Agent:
             case Abandon(check):
                 self._work.cancel(check)
             case Publish(publication):
-                if self._telling is not None:
-                    self._telling.cancel()  # this is newer
-                    self._telling = None
-                if publication.state is State.RESOLVING:  # a round begins: its questions leave before that is told
-                    self._telling = asyncio.get_running_loop().call_soon(self._publish, publication)
-                else:
-                    self._publish(publication)
+                self._publish(publication)
             case RefreshDone(token):
                 self._callers.refreshed(token)
             case NetworkLeft():

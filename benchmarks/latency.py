@@ -8,17 +8,16 @@ from statistics import median
 from benchmarks.figures import Counts, Progress, Table, both, p99, times
 from benchmarks.lab import AGENT, FLOOR, LINK, NAIVE, SHELL, VERIFYING, Lab, running
 
-# milliseconds between two addresses: more than the agent's rounds are spaced when they come in a storm; and where the
-# address is the same, until the agent has given up the relay of a host that is offline (rule E6)
-PAUSE, PAUSE_SAME = 300, 2300
+# Milliseconds between two addresses, so that the agent is not in a storm (rule E2: a round each 250 ms). Where others
+# stay, losing the address is a round, too; where it is the same one, the relay of a host that is offline stays for 2 s
+# (E6).
+PAUSE, PAUSE_OTHERS, PAUSE_SAME = 300, 700, 2300
 DELAYS = (0.0, 0.02, 0.1)
 
 
-def events(lab: Lab, count: int, *, same: bool = False) -> list[float]:
+def events(lab: Lab, count: int, pause: int, *, same: bool = False) -> list[float]:
     """Milliseconds of each address; the first one, which warms up whatever is warmed up, is left out."""
-    said = lab.run(
-        [lab.tool("latency"), lab.bus, LINK, str(count + 1), str(PAUSE_SAME if same else PAUSE), str(int(same))]
-    )
+    said = lab.run([lab.tool("latency"), lab.bus, LINK, str(count + 1), str(pause), str(int(same))])
     return [float(line) / 1000 for line in said.split()[1:] if not line.startswith("-")]
 
 
@@ -38,8 +37,9 @@ def measure(tools: Path, counts: Counts, progress: Progress) -> tuple[list[Table
                     progress(f"latency, {peer.label}, {delay * 1000:g} ms of DNS, {case}")
                     with Lab(tools, delay) as lab, running(lab, peer):
                         addresses(lab, others)
+                        pause = PAUSE_SAME if same else PAUSE_OTHERS if others else PAUSE
                         count = counts.slow_events if same or peer is SHELL else counts.events
-                        values.setdefault((peer.label, delay, case), []).extend(events(lab, count, same=same))
+                        values.setdefault((peer.label, delay, case), []).extend(events(lab, count, pause, same=same))
     tables = []
     for delay in DELAYS:
         floor = values[FLOOR.label, delay, "one address"]

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Protocol
 
 from salsa_agent.clock import clock
+from salsa_agent.core import addresses as rules_a
 from salsa_agent.core.choose import Choice, World, choose, normalize
 from salsa_agent.core.memory import Memory
-from salsa_agent.core.model import Address, Answer, Asked, IPAddress, Outcome, Question, ServerView
+from salsa_agent.core.model import Address, Answer, Asked, IPAddress, NetworkFacts, Outcome, Question, ServerView
 from salsa_agent.core.settings import Settings
 from salsa_agent.requests import Looked
 
@@ -64,6 +65,12 @@ async def lookup(
             task.cancel()
         await asyncio.gather(*asking.values(), return_exceptions=True)
     return Looked(choice.relays, _asked(choice, memory))
+
+
+def view_of_first(facts: NetworkFacts, settings: Settings, view: ServerView) -> ServerView:
+    """The servers of the first of the host's addresses, else the global ones (F1)."""
+    counting = rules_a.counting(facts, settings.network.ignore)
+    return ServerView(view.of_link(counting[0].ifindex)) if counting else view
 
 
 def _give_up(world: World, memory: Memory) -> Choice:

@@ -243,3 +243,17 @@ class Netlink:
                 self._defaults = await asker.defaults()
             case Kind.RULES:
                 self._rules = await asker.rules()
+
+
+async def read_once() -> NetworkFacts:
+    """What the kernel knows now, for one look; nothing, where it does not say within two seconds."""
+    found: asyncio.Future[NetworkFacts] = asyncio.get_running_loop().create_future()
+    following = asyncio.create_task(Netlink(lambda facts: None if found.done() else found.set_result(facts)).run())
+    try:
+        async with asyncio.timeout(2.0):
+            return await found
+    except TimeoutError:
+        return NetworkFacts()
+    finally:
+        following.cancel()
+        await asyncio.wait([following])

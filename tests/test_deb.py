@@ -17,7 +17,9 @@ from tests.lab.site import HOST, RELAY, SERVER, Site
 OBJECT = ("org.salsa.Agent1", "/org/salsa/Agent1", "org.salsa.Agent1")
 UNIT = "salsa-agent.service"
 # what is no file, what dpkg, the journal and the accounts keep, and what tests beside this one lay below the overlay
-NOT_OURS = r"^/(proc|sys|dev|run|tmp|var/(lib/dpkg|log|cache|backups)|root/|etc/(passwd|shadow|group|gshadow)-?$|etc/netns)"
+NOT_OURS = (
+    r"^/(proc|sys|dev|run|tmp|var/(lib/dpkg|log|cache|backups)|root/|etc/(passwd|shadow|group|gshadow)-?$|etc/netns)"
+)
 
 pytestmark = pytest.mark.timeout(300)
 

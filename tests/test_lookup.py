@@ -7,8 +7,8 @@ from ipaddress import ip_address
 
 from salsa_agent.core.model import Answer, Outcome, Question, RRType, Server, ServerView
 from salsa_agent.core.settings import Dns, Policy, Settings
-from salsa_agent.lookup import AT_ONCE, lookup
-from tests.sim import NXDOMAIN, VIEW, at, mx
+from salsa_agent.lookup import AT_ONCE, lookup, view_of_first
+from tests.sim import NXDOMAIN, VIEW, at, facts, mx
 
 NOC = "noc.tor.hookup.net"
 NET16 = "154.165.in-addr.arpa"
@@ -56,6 +56,13 @@ async def test_lookup_asks_the_default_servers_or_those_configured() -> None:
     configured = (Server("10.0.0.1"),)
     await lookup(ip_address("165.154.15.1"), Settings(dns=Dns(servers=configured)), VIEW, table)
     assert {question.servers for question in table.asked} == {configured}
+
+
+def test_f1_the_servers_are_those_of_the_first_address() -> None:
+    other = (Server("10.9.9.9", ifindex=2),)
+    view = ServerView(VIEW.default, ((2, other),))
+    assert view_of_first(facts("165.154.15.1"), Settings(), view) == ServerView(other)
+    assert view_of_first(facts(), Settings(), view).default == VIEW.default
 
 
 async def test_lookup_has_no_static_relay_and_obeys_the_policy() -> None:

@@ -63,9 +63,10 @@ async def _look_up(address: IPv4Address | IPv6Address, config_file: Path | None)
     from salsa_agent.clock import realtime_us
     from salsa_agent.core.model import ListedRelay
     from salsa_agent.identity import machine_identity
-    from salsa_agent.lookup import lookup
+    from salsa_agent.lookup import lookup, view_of_first
+    from salsa_agent.netlink import read_once as facts_now
     from salsa_agent.resolver import Resolver
-    from salsa_agent.servers import read_once
+    from salsa_agent.servers import read_once as servers_now
 
     try:
         settings = config.load(config_file)
@@ -73,7 +74,8 @@ async def _look_up(address: IPv4Address | IPv6Address, config_file: Path | None)
         raise CommandError(str(error), EX_CONFIG) from None
     dns = settings.dns
     resolver = Resolver(timeout=dns.timeout, attempts=dns.attempts, trust_ad=dns.trust_ad)
-    looked = await lookup(address, settings, await read_once(settings), resolver, identity=machine_identity())
+    view = view_of_first(await facts_now(), settings, await servers_now(settings))
+    looked = await lookup(address, settings, view, resolver, identity=machine_identity())
     return {
         "relays": [plain(values.relay(ListedRelay(relay), realtime_us)) for relay in looked.relays],
         "questions": [plain(values.asked(one)) for one in looked.questions],

@@ -8,7 +8,7 @@ from statistics import median
 from benchmarks.figures import Counts, Progress, Table, both, p99, times
 from benchmarks.lab import AGENT, FLOOR, LINK, NAIVE, SHELL, VERIFYING, Lab, running
 
-# Milliseconds between two addresses, so that the agent is not in a storm (rule E2: a round each 250 ms). Where others
+# Milliseconds between two addresses, so that they are no storm (rule E2: a round each 250 ms). Where others stay,
 # stay, losing the address is a round, too; where it is the same one, the relay of a host that is offline stays for 2 s
 # (E6).
 PAUSE, PAUSE_OTHERS, PAUSE_SAME = 300, 700, 2300

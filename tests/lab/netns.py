@@ -11,6 +11,7 @@ import functools
 import itertools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 RUN = Path("/run/netns")
+FILES = Path("/etc/netns")  # what `ip netns exec` lays over files in /etc
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 _OWN = re.compile(r"salsa-(\d+)-\d+")
 
@@ -114,7 +116,7 @@ def veth(a: Netns, link_a: str, b: Netns, link_b: str) -> None:
 
 def sweep() -> None:
     """Delete the namespaces of test runs that are dead."""
-    for name in os.listdir(RUN) if RUN.is_dir() else ():
+    for name in {name for place in (RUN, FILES) if place.is_dir() for name in os.listdir(place)}:
         match = _OWN.fullmatch(name)
         if match and name not in _living and (int(match[1]) == os.getpid() or not _alive(int(match[1]))):
             _delete(name)
@@ -131,7 +133,8 @@ def _alive(pid: int) -> bool:
 
 
 def _delete(name: str) -> None:
-    """Delete a namespace that this or a dead run made, and end what still runs in it."""
+    """Delete a namespace that this or a dead run made, its files, and end what still runs in it."""
+    shutil.rmtree(FILES / name, ignore_errors=True)
     if not (RUN / name).exists():
         return
     pids = subprocess.run(["ip", "netns", "pids", name], check=False, capture_output=True, text=True, timeout=30).stdout

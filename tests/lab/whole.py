@@ -85,7 +85,7 @@ class World:
         self._stack = ExitStack()
         self._started = 0
         self._relays: dict[str, Process] = {}
-        self._dns: Process
+        self.dns: Process
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -107,10 +107,10 @@ class World:
             self.bus = stack.enter_context(system_bus(policy=self._policy))
             self.publish(self.zone)
             log, zone = str(self.directory / "queries"), str(self.directory / "zone.json")
-            self._dns = self.start(
+            self.dns = self.start(
                 self.far, [sys.executable, "-m", "tests.lab.dnsserver", "--listen", SERVER, "--log", log, zone]
             )
-            self._dns.wait_for("ready", where="out")
+            self.dns.wait_for("ready", where="out")
             self._stack = stack.pop_all()
         return self
 
@@ -153,10 +153,10 @@ class World:
         new = self.directory / "zone.new"
         new.write_text(json.dumps(self.zone))
         new.replace(self.directory / "zone.json")
-        if hasattr(self, "_dns"):
-            count = self._dns.out.count("reloaded")
-            self._dns.popen.send_signal(signal.SIGHUP)
-            until(lambda: self._dns.out.count("reloaded"), lambda seen: seen > count)
+        if hasattr(self, "dns"):
+            count = self.dns.out.count("reloaded")
+            self.dns.popen.send_signal(signal.SIGHUP)
+            until(lambda: self.dns.out.count("reloaded"), lambda seen: seen > count)
 
     def queries(self, rtype: str = "MX") -> list[str]:
         """The names that were asked for so far, in order."""

@@ -239,3 +239,16 @@ def test_b2_each_pair_of_name_and_server_list_is_asked_once_a_round() -> None:
     world.start("165.154.15.1", host("165.154.15.2"))
     assert len(world.asked) == len(set(world.asked))
     assert world.questions(RRType.A) == ["noc.hookup.net"]
+
+
+def test_b1_the_relay_does_not_flap_when_temporary_addresses_rotate() -> None:
+    world = World()
+    world.mx("0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa", mx("10:noc.hookup.net."))
+    world.host6("noc.hookup.net", at("2001:db8:9::25"))
+    world.start("2001:db8::1", host("2001:db8::aaaa", flags=0x01))
+    assert world.best == "noc.hookup.net:25"
+    said = len(world.published)
+    world.move("2001:db8::1", host("2001:db8::aaaa", flags=0x01), host("2001:db8::bbbb", flags=0x01))
+    world.move("2001:db8::1", host("2001:db8::aaaa", flags=0x21), host("2001:db8::bbbb", flags=0x01))
+    assert {publication.best.host for publication in world.published[said:]} == {"noc.hookup.net"}
+    assert not any(name.startswith(("a.a.a.a", "b.b.b.b")) for name in world.questions())

@@ -77,11 +77,12 @@ class Process:
 class World:
     """`host` is where the agent runs, `far` everything else. All of it is gone at the end of the block."""
 
-    def __init__(self, zone: Mapping[str, Any] = ZONE, *, policy: bool = True) -> None:
+    def __init__(self, zone: Mapping[str, Any] = ZONE, *, policy: bool = True, extra: str = "") -> None:
+        """`policy`, `extra`: of its system bus, see `system_bus`."""
         self.zone: dict[str, Any] = {name: dict(entry) for name, entry in zone.items()}
         self.host, self.far = Netns(), Netns()
         self.bus: Bus
-        self._policy = policy
+        self._policy, self._extra = policy, extra
         self._stack = ExitStack()
         self._started = 0
         self._relays: dict[str, Process] = {}
@@ -104,7 +105,7 @@ class World:
             addresses = [SERVER, *GATEWAYS.values(), *RELAYS.values()]
             self.far.batch([f"addr add {address}/32 dev down0" for address in addresses])
             self.far.batch([f"route add {net}.0/24 dev down0" for net in GATEWAYS])
-            self.bus = stack.enter_context(system_bus(policy=self._policy))
+            self.bus = stack.enter_context(system_bus(policy=self._policy, extra=self._extra))
             self.publish(self.zone)
             log, zone = str(self.directory / "queries"), str(self.directory / "zone.json")
             self.dns = self.start(

@@ -169,9 +169,12 @@ class Agent:
     async def _feed_watchdog(self) -> None:
         """Signs of life for as long as the loop turns and no round is long overdue."""
         interval = notify.watchdog_interval()
+        if interval is None:
+            await asyncio.Event().wait()  # nobody asks for them
+            return
         while True:
-            await asyncio.sleep(interval or 86400.0)
-            if interval and not self._engine.overdue(clock()):
+            await asyncio.sleep(interval)
+            if not self._engine.overdue(clock()):
                 notify.watchdog()
 
     # --- events

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from salsa_agent.config_values import relay
 from salsa_agent.core.model import Link, LinkRelays, RelayKey
-from salsa_agent.requests import InvalidArgs
+from salsa_agent.requests import MOST_LINK_RELAYS, InvalidArgs
 
-MOST = 16  # relays of one link; design section 4
 _FILE = "link-relays.json"
 _MAX_BYTES = 1 << 20
 
@@ -36,8 +35,8 @@ class LinkRelayStore:
 
     def set(self, ifindex: int, relays: Sequence[str]) -> None:
         """Take what the configuration of a link says. Raises InvalidArgs."""
-        if len(relays) > MOST:
-            raise InvalidArgs(f"More than {MOST} relays for one link.")
+        if len(relays) > MOST_LINK_RELAYS:
+            raise InvalidArgs(f"More than {MOST_LINK_RELAYS} relays for one link.")
         keys = _keys(relays)
         try:
             name = socket.if_indextoname(ifindex)
@@ -67,7 +66,11 @@ class LinkRelayStore:
             with path.open("rb") as file:
                 kept = json.loads(file.read(_MAX_BYTES))
             for entry in kept:
-                index, name, relays = int(entry["ifindex"]), str(entry["interface"]), list(entry["relays"])[:MOST]
+                index, name, relays = (
+                    int(entry["ifindex"]),
+                    str(entry["interface"]),
+                    list(entry["relays"])[:MOST_LINK_RELAYS],
+                )
                 self._links[index] = LinkRelays(index, name, _keys(relays))
         except FileNotFoundError:
             return

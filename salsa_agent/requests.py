@@ -8,6 +8,8 @@ from typing import Protocol
 
 from salsa_agent.core.model import Asked, Dropped, IPAddress, Relay
 
+MOST_LINK_RELAYS = 16  # of one link; design section 4
+
 
 class RequestError(Exception):
     """The request is refused; the message is one plain sentence for the caller."""

@@ -19,7 +19,15 @@ from salsa_agent.bus.limits import Callers, CallsInProgress
 from salsa_agent.bus.wire import Header, Malformed
 from salsa_agent.core.model import ListedRelay, Publication
 from salsa_agent.core.names import canonical, shown
-from salsa_agent.requests import Explanation, InvalidArgs, LimitsExceeded, NoSuchRelay, RequestError, Requests
+from salsa_agent.requests import (
+    MOST_LINK_RELAYS,
+    Explanation,
+    InvalidArgs,
+    LimitsExceeded,
+    NoSuchRelay,
+    RequestError,
+    Requests,
+)
 
 _ERROR = "org.freedesktop.DBus.Error."
 _ERRORS = {
@@ -28,7 +36,6 @@ _ERRORS = {
     NoSuchRelay: f"{INTERFACE}.Error.NoSuchRelay",
 }
 MAX_HOST = 253  # RFC 1035 2.3.4; a literal is shorter
-MAX_LINK_RELAYS = 16
 _MAX_RELAY = MAX_HOST + len("[]:65535")
 _UID_TIME = 25.0
 _GONE = -1  # stands for the user of callers that are gone, who share one user's limits
@@ -358,8 +365,8 @@ def _ifindex(number: int) -> int:
 
 
 def _link_relays(relays: list[str]) -> list[str]:
-    if len(relays) > MAX_LINK_RELAYS:
-        raise InvalidArgs(f"A link has at most {MAX_LINK_RELAYS} relays.")
+    if len(relays) > MOST_LINK_RELAYS:
+        raise InvalidArgs(f"A link has at most {MOST_LINK_RELAYS} relays.")
     for relay in relays:
         if not 0 < len(relay) <= _MAX_RELAY or not (relay.isascii() and relay.isprintable()):
             raise InvalidArgs("relays must be of the form host, host:port, address or [address]:port.")

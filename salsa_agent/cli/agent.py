@@ -9,7 +9,7 @@ import sys
 from typing import NoReturn
 
 from salsa_agent import config, logs
-from salsa_agent.cli import options
+from salsa_agent.cli import exit_status, options
 from salsa_agent.config import ConfigError
 
 log = logging.getLogger("salsa-agent")
@@ -34,10 +34,10 @@ def _run(argv: list[str] | None) -> int:
         settings = config.load(given.config)
     except ConfigError as error:
         log.critical("%s", error)
-        return options.EX_CONFIG
+        return exit_status.EX_CONFIG
     if given.check_config:
         _say(f"{given.config or config.DEFAULT_PATH}: the configuration is good\n")
-        return options.EX_OK
+        return exit_status.EX_OK
     # imported late: `--help`, `--version` and `--check-config` need neither the event loop nor the libraries
     import asyncio
     import gc
@@ -56,12 +56,12 @@ def _run(argv: list[str] | None) -> int:
         asyncio.run(whole_run())
     except BusError as error:
         log.critical("%s", error)
-        return options.EX_UNAVAILABLE
-    return options.EX_OK
+        return exit_status.EX_UNAVAILABLE
+    return exit_status.EX_OK
 
 
 def _end(_number: int, _frame: object) -> NoReturn:
-    sys.exit(options.EX_OK)
+    sys.exit(exit_status.EX_OK)
 
 
 def _hold_standard_streams() -> None:

@@ -23,7 +23,8 @@ from salsa_agent.cli import (
     ctl_watch,
     ctl_zone,
 )
-from salsa_agent.cli.ctl_command import EX_NONE, EX_UNAVAILABLE, CommandError, warn
+from salsa_agent.cli.ctl_command import CommandError, warn
+from salsa_agent.cli.exit_status import EX_NONE, EX_UNAVAILABLE
 
 COMMANDS = (
     ctl_status.COMMAND,

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from salsa_agent.cli import show_audit
-from salsa_agent.cli.ctl_command import EX_CONFIG, EX_NONE, EX_OK, Command, CommandError, say, say_json
+from salsa_agent.cli.ctl_command import Command, CommandError, say, say_json
+from salsa_agent.cli.exit_status import EX_CONFIG, EX_NONE, EX_OK
 from salsa_agent.cli.show_relays import Dict
 from salsa_agent.cli.show_text import page
 

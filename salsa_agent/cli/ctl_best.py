@@ -5,7 +5,8 @@ from __future__ import annotations
 from argparse import Namespace
 
 from salsa_agent.bus.client import client
-from salsa_agent.cli.ctl_command import EX_NONE, EX_OK, Command, best_of, host_port, say, say_json, warn
+from salsa_agent.cli.ctl_command import Command, best_of, host_port, say, say_json, warn
+from salsa_agent.cli.exit_status import EX_NONE, EX_OK
 
 _TEXT = """\
 Print the relay to use now as host:port, an IPv6 address in brackets. Status 1 when there is none.

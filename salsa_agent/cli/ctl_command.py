@@ -9,13 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from salsa_agent.cli.exit_status import EX_NONE
 from salsa_agent.cli.show_text import clean
-
-EX_OK = 0
-EX_NONE = 1  # no relay; the agent refused
-EX_USAGE = 2
-EX_UNAVAILABLE = 69  # sysexits.h: no agent runs
-EX_CONFIG = 78  # sysexits.h
 
 
 class CommandError(Exception):

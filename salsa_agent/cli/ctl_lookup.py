@@ -8,7 +8,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from salsa_agent.cli import show_questions, show_relays
-from salsa_agent.cli.ctl_command import EX_CONFIG, EX_NONE, EX_OK, Command, CommandError, say, say_json
+from salsa_agent.cli.ctl_command import Command, CommandError, say, say_json
+from salsa_agent.cli.exit_status import EX_CONFIG, EX_NONE, EX_OK
 from salsa_agent.cli.show_relays import Dict
 from salsa_agent.cli.show_text import page
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from argparse import Namespace
 
 from salsa_agent.bus.client import client
-from salsa_agent.cli.ctl_command import EX_OK, Command, say_json
+from salsa_agent.cli.ctl_command import Command, say_json
+from salsa_agent.cli.exit_status import EX_OK
 
 _TEXT = """\
 Have the agent forget cached answers and verdicts, and ask and verify again. Returns when it has decided.

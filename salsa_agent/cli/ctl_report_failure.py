@@ -6,7 +6,8 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from ipaddress import IPv6Address
 
 from salsa_agent.bus.client import client
-from salsa_agent.cli.ctl_command import EX_OK, Command, say_json
+from salsa_agent.cli.ctl_command import Command, say_json
+from salsa_agent.cli.exit_status import EX_OK
 
 _DEFAULT_PORT = 25
 

@@ -7,7 +7,8 @@ from argparse import Namespace
 
 from salsa_agent.bus.client import client
 from salsa_agent.cli import show_relays
-from salsa_agent.cli.ctl_command import EX_OK, Command, say, say_json
+from salsa_agent.cli.ctl_command import Command, say, say_json
+from salsa_agent.cli.exit_status import EX_OK
 from salsa_agent.cli.show_text import page
 
 _TEXT = """\

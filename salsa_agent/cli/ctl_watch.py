@@ -13,7 +13,8 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from contextlib import aclosing
 
 from salsa_agent.bus.client import NotRunning, client
-from salsa_agent.cli.ctl_command import EX_USAGE, Command, CommandError, best_of, host_port, say, say_json, warn
+from salsa_agent.cli.ctl_command import Command, CommandError, best_of, host_port, say, say_json, warn
+from salsa_agent.cli.exit_status import EX_USAGE
 from salsa_agent.cli.watch_exec import Hook
 from salsa_agent.cli.watch_latest import Best, Latest
 from salsa_agent.cli.watch_notify import Notifier

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from salsa_agent import zone, zone_text
-from salsa_agent.cli.ctl_command import EX_NONE, EX_OK, EX_USAGE, Command, CommandError, say, say_json
+from salsa_agent.cli.ctl_command import Command, CommandError, say, say_json
+from salsa_agent.cli.exit_status import EX_NONE, EX_OK, EX_USAGE
 from salsa_agent.core.choose import MAX_EXCHANGES
 from salsa_agent.core.memory import MAX_TTL, MIN_TTL
 from salsa_agent.core.model import Mx

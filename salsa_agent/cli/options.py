@@ -1,4 +1,4 @@
-"""The command line of `salsa-agent`, and the exit statuses of both commands (design section 5)."""
+"""The command line of `salsa-agent` (design section 5)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ from typing import Any
 from salsa_agent import __version__
 from salsa_agent.config import DEFAULT_PATH
 from salsa_agent.logs import LEVELS
-
-EX_OK = 0
-EX_USAGE = 2
-EX_UNAVAILABLE = 69  # sysexits.h
-EX_CONFIG = 78
 
 # "transport:key=value,...", several separated by ";" (D-Bus Specification, "Server Addresses")
 _PAIR = r"[^\s,;=:]+=[^\s,;=]*"

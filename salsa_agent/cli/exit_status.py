@@ -1,0 +1,9 @@
+"""The exit statuses of both commands (design section 5); 69 and 78 are those of sysexits.h."""
+
+from __future__ import annotations
+
+EX_OK = 0
+EX_NONE = 1  # salsactl: there is no relay, or the agent refused
+EX_USAGE = 2
+EX_UNAVAILABLE = 69  # no bus, or no name on it; no agent runs
+EX_CONFIG = 78

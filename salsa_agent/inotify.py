@@ -3,7 +3,7 @@
 A path names another file when a file is renamed over it, when a symbolic link or a directory on the way is replaced or
 first appears, and when something is mounted over any of these. So every directory on the way is watched for the next
 name, links are followed by hand, and the mount table (proc_pid_mountinfo(5)), whose changes inotify does not tell, is
-watched for them.
+watched for them. Such directories may be busy (/tmp, /run): what happens to other names there is read, and no more.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from typing import Self
 # linux/inotify.h
 MODIFY, ATTRIB, CLOSE_WRITE = 0x2, 0x4, 0x8
 MOVED_FROM, MOVED_TO, CREATE, DELETE, DELETE_SELF, MOVE_SELF = 0x40, 0x80, 0x100, 0x200, 0x400, 0x800
-IGNORED = 0x8000
 MASK_ADD = 0x20000000
-_DIRECTORY = MOVED_FROM | MOVED_TO | CREATE | DELETE | DELETE_SELF | MOVE_SELF
+_DIRECTORY = MOVED_FROM | MOVED_TO | CREATE | DELETE | ATTRIB | DELETE_SELF | MOVE_SELF  # ATTRIB: who may enter
 _FILE = MODIFY | CLOSE_WRITE | ATTRIB | DELETE_SELF | MOVE_SELF
 _EVENT = struct.Struct("=iIII")  # wd, mask, cookie, length of the name
+_OVERFLOW = -1  # the wd of the event which tells that more came than the queue holds
+_ITSELF = b""  # the name in an event of what is watched, not of something in it
 
 MAX_LINKS = 40  # on one way, as in the kernel (path_resolution(7))
 WRITING = 0.3  # seconds until a file counts as changed that is written to and not closed: most are closed, and whole
@@ -48,8 +49,7 @@ class Follower:
     def __init__(self, paths: Iterable[str], on_change: Callable[[], None]) -> None:
         self._paths = tuple(paths)
         self._on_change = on_change
-        self._names: dict[int, set[bytes]] = {}  # watch -> the names in this directory that matter
-        self._files: set[int] = set()  # watches of the files themselves
+        self._names: dict[int, set[bytes]] = {}  # watch -> the names in its events that matter
         self._seen: list[tuple[object, ...]] = []  # what the paths led over and to
         self._lazy: asyncio.TimerHandle | None = None
         self._warned = False
@@ -68,20 +68,23 @@ class Follower:
         return self
 
     def _start(self, opened: contextlib.ExitStack) -> None:
-        """One epoll for both: an event loop watches for input only, which a mount table always has."""
-        self._epoll = opened.enter_context(select.epoll())
         self._inotify: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._inotify < 0:
             self._warn(ctypes.get_errno())
         else:
             opened.callback(os.close, self._inotify)
-            self._epoll.register(self._inotify, select.EPOLLIN)
+            self._read_when_ready(opened, self._inotify, self._on_events)
+        # an event loop watches for input only, which a mount table always has: hence an epoll of its own
+        self._mounts = opened.enter_context(select.epoll())
         with contextlib.suppress(OSError):  # no /proc
-            mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-            opened.callback(os.close, mounts)
-            self._epoll.register(mounts, select.EPOLLPRI)
-        self._loop.add_reader(self._epoll.fileno(), self._on_ready)
-        opened.callback(self._loop.remove_reader, self._epoll.fileno())
+            table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+            opened.callback(os.close, table)
+            self._mounts.register(table, select.EPOLLPRI)
+        self._read_when_ready(opened, self._mounts.fileno(), self._on_mounts)
+
+    def _read_when_ready(self, opened: contextlib.ExitStack, fd: int, read: Callable[[], None]) -> None:
+        self._loop.add_reader(fd, read)
+        opened.callback(self._loop.remove_reader, fd)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._lazy is not None:
@@ -90,16 +93,23 @@ class Follower:
 
     # --- events
 
-    def _on_ready(self) -> None:
-        """Something came. That the mount table changed is only said once, maybe to the event loop: so it is assumed."""
-        self._epoll.poll(0)
+    def _on_events(self) -> None:
         changed, written = self._read_events()
-        before = self._seen
-        self._look()
-        if changed or self._seen != before:
+        if changed:
+            self._look()
             self._tell()
         elif written and self._lazy is None:
             self._lazy = self._loop.call_later(WRITING, self._tell)
+
+    def _on_mounts(self) -> None:
+        """Something was mounted or unmounted, somewhere. The table says it once, here to the event loop."""
+        self._mounts.poll(0)  # nor does it say it again
+        if self._inotify >= 0:
+            self._on_events()  # of a watch that is not set again they would say nothing
+        before = self._seen
+        self._look()
+        if self._seen != before:
+            self._tell()
 
     def _tell(self) -> None:
         if self._lazy is not None:
@@ -111,33 +121,30 @@ class Follower:
         """Whether something changed, and whether a file was written to and not (yet) closed."""
         changed = written = False
         try:
-            data = os.read(self._inotify, 1 << 16) if self._inotify >= 0 else b""
+            data = os.read(self._inotify, 1 << 16)
         except BlockingIOError:
             data = b""
         at = 0
         while at < len(data):
             watch, mask, _, length = _EVENT.unpack_from(data, at)
-            name = data[at + _EVENT.size : at + _EVENT.size + length].rstrip(b"\0")
-            at += _EVENT.size + length
-            if mask & IGNORED:  # it was removed, by us or with its file
-                continue
-            if name:
-                changed = changed or name in self._names.get(watch, ())
-            elif mask & MODIFY:
-                written = written or watch in self._files
-            else:  # also when more came than the queue holds (IN_Q_OVERFLOW): anything may have changed
-                changed = True
+            at += _EVENT.size
+            if watch == _OVERFLOW or data[at : at + length].rstrip(b"\0") in self._names.get(watch, ()):
+                if mask & MODIFY:
+                    written = True
+                else:  # such as IN_IGNORED of a watch that the kernel removed; those that we remove are forgotten first
+                    changed = True
+            at += length
         return changed, written
 
     # --- watches
 
     def _look(self) -> None:
         """Follow the paths anew, watch what is on the way now, and nothing else."""
-        old = self._names.keys() | self._files
-        self._names, self._files, self._seen = {}, set(), []
+        old = self._names.keys()
+        self._names, self._seen = {}, []
         for path in self._paths:
             self._walk(path)
-        for watch in old - self._names.keys() - self._files:
+        for watch in old - self._names.keys():
             _libc.inotify_rm_watch(self._inotify, watch)  # fails for one that went with its file: all the same
 
     def _walk(self, path: str) -> None:
@@ -151,9 +158,7 @@ class Follower:
             if name == "..":
                 here = here.rpartition("/")[0] or "/"
                 continue
-            watch = self._watch(here, _DIRECTORY)
-            if watch is not None:
-                self._names.setdefault(watch, set()).add(os.fsencode(name))
+            self._watch(here, _DIRECTORY, os.fsencode(name))
             following = f"{here.rstrip('/')}/{name}"
             mode = self._note(following)
             if stat.S_ISLNK(mode):
@@ -172,9 +177,7 @@ class Follower:
                 return
             else:
                 here = following
-        watch = self._watch(here, _FILE)
-        if watch is not None:
-            self._files.add(watch)
+        self._watch(here, _FILE)
 
     def _note(self, path: str) -> int:
         """Remember which file this is; its mode, 0 if there is none."""
@@ -188,16 +191,15 @@ class Follower:
 
     # --- the system calls
 
-    def _watch(self, path: str, mask: int) -> int | None:
+    def _watch(self, path: str, mask: int, *names: bytes) -> None:
+        """Watch `path` for what happens to itself, and to these names in it."""
         if self._inotify < 0:
-            return None
+            return
         watch: int = _libc.inotify_add_watch(self._inotify, os.fsencode(path), mask | MASK_ADD)
         if watch >= 0:
-            return watch
-        code = ctypes.get_errno()
-        if code not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP):
+            self._names.setdefault(watch, {_ITSELF}).update(names)
+        elif (code := ctypes.get_errno()) not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP):
             self._warn(code)
-        return None
 
     def _warn(self, code: int) -> None:
         if not self._warned:

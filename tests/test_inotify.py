@@ -9,6 +9,7 @@ import logging
 import os
 import resource
 import subprocess
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -114,6 +115,21 @@ async def test_f1_written_and_not_closed(tmp_path: Path) -> None:
         await changes(path, (write, "2"))
 
 
+async def test_f1_closed_after_writing_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inotify, "WRITING", 2 * PATIENCE)
+    path = tmp_path / "resolv.conf"
+    path.write_text("1")
+    await changes(path, (lambda: path.write_text("2"), "2"))
+
+
+async def test_f1_changed_by_another_of_its_names(tmp_path: Path) -> None:
+    """A hard link, in a directory that is not watched."""
+    path, other = tmp_path / "resolv.conf", tmp_path / "elsewhere" / "other"
+    put_deep(other, "1")()
+    path.hardlink_to(other)
+    await changes(path, (lambda: other.write_text("2"), "2"), (lambda: other.chmod(0o600), "2"))
+
+
 async def test_f1_a_file_that_is_being_written_is_not_read_half(tmp_path: Path) -> None:
     path = tmp_path / "resolv.conf"
     path.write_text("1")
@@ -169,6 +185,9 @@ async def test_f1_link_swapped_and_its_target_changed(tmp_path: Path) -> None:
         (link(path, "../run/uplinks"), "uplinks"),
         (put(uplinks, "uplinks 2"), "uplinks 2"),
         (link(path, str(stub)), "stub 3"),
+        (path.unlink, None),
+        (lambda: path.symlink_to("../run/stub"), "stub 3"),
+        (lambda: path.rename(tmp_path / "away"), None),
         (link(path, "../run/none"), None),
         (lambda: (tmp_path / "run" / "none").write_text("there"), "there"),
         (put(path, "a file now"), "a file now"),
@@ -275,6 +294,145 @@ async def test_f1_other_mounts_and_files_are_nothing_to_tell(tmp_path: Path) -> 
         assert watch.calls == 0
         put(path, "2")()  # and yet it still listens
         await watch.until("2")
+
+
+@pytest.fixture
+def no_mount_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without /proc. Other programs mount and unmount meanwhile, which reaches even a mount namespace of our own."""
+    monkeypatch.setattr(Follower, "_on_mounts", lambda self: self._mounts.poll(0))
+
+
+@pytest.fixture
+def walks(no_mount_table: None, monkeypatch: pytest.MonkeyPatch) -> list[Follower]:
+    """One entry for each time that a follower went along all of its paths because of an event of inotify."""
+    done: list[Follower] = []
+    look = Follower._look
+
+    def counted(self: Follower) -> None:
+        done.append(self)
+        look(self)
+
+    monkeypatch.setattr(Follower, "_look", counted)
+    return done
+
+
+async def all_read(follower: Follower) -> None:
+    """Wait until the follower has taken all events there are."""
+    waiting = ctypes.c_int(1)
+    async with asyncio.timeout(PATIENCE):
+        while waiting.value:
+            await asyncio.sleep(0)
+            assert _libc.ioctl(follower._inotify, termios.FIONREAD, ctypes.byref(waiting)) == 0
+
+
+async def test_f1_a_busy_directory_costs_one_reading_and_nothing_else(tmp_path: Path, walks: list[Follower]) -> None:
+    """Other names in it (made, written, chmod, moved, removed) lead to no walk along the paths, and no call."""
+    path = tmp_path / "run" / "bus"
+    put_deep(path, "1")()
+    other, moved = path.with_name("other"), path.with_name("bus.new")
+    watch = Watch(path)
+    with Follower([str(path), str(tmp_path / "run" / "none")], watch.on_change) as follower:
+        walks.clear()
+        for _ in range(20):
+            other.write_text("1")
+            await all_read(follower)
+            other.chmod(0o600)
+            other.rename(moved)
+            await all_read(follower)
+            moved.unlink()
+            other.mkdir()
+            other.rmdir()
+            await all_read(follower)
+        assert (len(walks), watch.calls) == (0, 0)
+        put(path, "2")()
+        await watch.until("2")
+        assert walks
+
+
+async def test_f1_writing_on_and_on_is_told_now_and_then(tmp_path: Path, walks: list[Follower]) -> None:
+    """A write moves no path: no walk."""
+    path = tmp_path / "resolv.conf"
+    path.write_text("1")
+    watch = Watch(path)
+    with Follower([str(path)], watch.on_change) as follower, path.open("a", buffering=1) as writer:
+        walks.clear()
+        for _ in range(50):
+            writer.write("2\n")
+            await all_read(follower)
+        writer.write("3")
+        writer.flush()
+        await watch.until("1" + "2\n" * 50 + "3")
+        await asyncio.sleep(0.1)  # the calls there would be, had each write its own
+        assert watch.calls < 25
+        assert not walks
+
+
+async def test_f1_what_is_no_longer_on_the_way_is_not_told(tmp_path: Path) -> None:
+    """Nor is that the watch there was removed."""
+    for name in "ab":
+        put_deep(tmp_path / name / "conf", name)()
+    link(tmp_path / "dir", "a")()
+    watch = Watch(tmp_path / "dir" / "conf")
+    with Follower([str(watch.path)], watch.on_change) as follower:
+        link(watch.path.parent, "b")()
+        await watch.until("b")
+        await all_read(follower)
+        assert watch.calls == 1
+        put(tmp_path / "a" / "conf", "a 2")()
+        await all_read(follower)
+        assert watch.calls == 1
+        watches = Path(f"/proc/self/fdinfo/{follower._inotify}").read_text().count("inotify wd:")
+        assert watches == len(follower._names)
+
+
+async def test_f1_mode_of_a_directory_changed(tmp_path: Path) -> None:
+    """It may keep us out, or no longer."""
+    path = tmp_path / "run" / "resolv.conf"
+    put_deep(path, "1")()
+    await changes(path, (lambda: path.parent.chmod(0o700), "1"), (lambda: path.parent.chmod(0o755), "1"))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+async def test_f1_a_watch_that_the_kernel_took_away_is_set_again(tmp_path: Path, depth: int) -> None:
+    """IN_IGNORED alone, as nothing but this test brings it about: for the file itself, and for its directory."""
+    path = tmp_path / "resolv.conf"
+    path.write_text("1")
+    watch = Watch(path)
+    with Follower([str(path)], watch.on_change) as follower:
+        assert _libc.inotify_rm_watch(follower._inotify, sorted(follower._names)[-depth]) == 0
+        async with asyncio.timeout(PATIENCE):
+            await watch.news.wait()
+        (lambda: path.write_text("2"), put(path, "2"))[depth - 1]()
+        await watch.until("2")
+
+
+@pytest.mark.usefixtures("mounts", "no_mount_table")
+async def test_f1_an_unmount_is_told_by_inotify_too(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "resolv.conf"
+    put_deep(path, "1")()
+    run("mount", "-t", "tmpfs", "tmpfs", path.parent)
+    path.write_text("2")
+    await changes(path, (lambda: run("umount", path.parent), "1"), (lambda: path.write_text("3"), "3"))
+
+
+@pytest.mark.usefixtures("mounts")
+async def test_f1_no_mount_is_missed_while_a_directory_is_busy(tmp_path: Path) -> None:
+    path, over = tmp_path / "resolv.conf", tmp_path / "over"
+    path.write_text("1")
+    over.write_text("over")
+
+    async def busy() -> None:
+        while True:
+            (tmp_path / "other").write_text("")
+            (tmp_path / "other").unlink()
+            await asyncio.sleep(0)
+
+    noise = asyncio.create_task(busy())
+    mount, unmount = (lambda: run("mount", "--bind", over, path), "over"), (lambda: run("umount", path), "1")
+    try:
+        await changes(path, *[mount, unmount] * 10)
+    finally:
+        noise.cancel()
 
 
 async def test_f1_two_paths(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from salsa_agent.core.events import (
     ServersRead,
     SettingsRead,
 )
-from salsa_agent.core.model import IPAddress, NetworkFacts, Publication, ServerView, State
+from salsa_agent.core.model import IPAddress, Link, NetworkFacts, Publication, ServerView, State
 from salsa_agent.core.settings import Settings
 from salsa_agent.identity import machine_identity
 from salsa_agent.linkrelays import LinkRelayStore
@@ -52,6 +52,7 @@ from salsa_agent.suspend import Resume, SleepClock
 from salsa_agent.verify import Verifier
 from salsa_agent.work import Work
 
+SERVERS_AFTER = 0.1  # seconds after a change of addresses or routes until the servers are read again, to be sure
 NAME_AFTER = 5.0  # H3: the name is requested after the first decision, or after this many seconds
 
 log = logging.getLogger("salsa-agent")
@@ -75,6 +76,7 @@ class Agent:
         self._resume = Resume(self._on_resume, self._system_bus)
         self._sleep = SleepClock()
         self._netlink = Netlink(self._on_facts)
+        self._seen: frozenset[Link] | None = None  # the links
         self._links = LinkRelayStore(config.runtime_directory(os.environ))
         self._file = RelayFile(settings.output_directory)
         self._socketmap = Socketmap()
@@ -180,9 +182,14 @@ class Agent:
     # --- events
 
     def _on_facts(self, facts: NetworkFacts) -> None:
-        asyncio.get_running_loop().call_soon(self._servers.reread)  # to be read when the questions have left
-        if self._links.keep(facts.links):
-            self._loop.post(LinkRelaysSet(self._links.links))
+        loop = asyncio.get_running_loop()
+        if facts.links != self._seen:
+            self._seen = facts.links
+            loop.call_soon(self._servers.reread)  # a server may be reached by way of a link that came just now
+            if self._links.keep(facts.links):
+                self._loop.post(LinkRelaysSet(self._links.links))
+        else:
+            loop.call_later(SERVERS_AFTER, self._servers.reread)  # their own changes are followed; not in our way now
         self._loop.post(FactsRead(facts))
 
     def _on_servers(self, view: ServerView) -> None:
@@ -237,9 +244,9 @@ class Agent:
             case Check():
                 self._work.check(deed)
             case Drop(question):
-                self._work.cancel(question)
+                self._work.drop(question)
             case Abandon(check):
-                self._work.cancel(check)
+                self._work.abandon(check)
             case Publish(publication):
                 self._publish(publication)
             case RefreshDone(token):

@@ -52,11 +52,17 @@ class EngineLoop:
             return
         self._before()
         events, self._events = self._events, []
-        for deed in self._engine.handle(events, clock()):
+        engine = self._engine
+        for deed in engine.step(events, clock()):
             self._do(deed)
+        while engine.unfinished:
+            for deed in engine.step((), clock()):
+                self._do(deed)
+        self._set_timer(engine.wake_at)
+
+    def _set_timer(self, when: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._engine.wake_at is not None:
-            delay = max(0.0, self._engine.wake_at - clock())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
+        if when is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, when - clock()), self._wake)

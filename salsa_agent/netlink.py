@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import errno
 import logging
+import struct
 from collections.abc import Callable
 from contextlib import closing
 from enum import Enum, auto
+from socket import AF_INET
 
 from salsa_agent import netlink_parse as parse
 from salsa_agent.core.bucket import Bucket
@@ -59,8 +61,9 @@ class Netlink:
         self._defaults: frozenset[DefaultRoute] = frozenset()
         self._rules: frozenset[str] = frozenset()
         self._told: NetworkFacts | None = None
-        self._stale: set[Kind] = set()
-        self._wake = asyncio.Event()
+        self._stale: set[Kind] = set()  # to be dumped
+        self._changed = False  # something since the last snapshot
+        self._wake = asyncio.Event()  # a snapshot is due that has to wait, for a dump or the budget
         self._failure: OSError | None = None  # of the socket that hears events
         self._fruitless = 0  # sessions in a row that told nothing
         self._handlers = {
@@ -78,6 +81,7 @@ class Netlink:
     def reread(self) -> None:
         """Ask for a fresh dump of everything."""
         self._touch(*Kind)
+        self._wake.set()
 
     async def run(self) -> None:
         """Follow the kernel until cancelled. Sockets that failed are replaced and all is read again (E3)."""
@@ -109,31 +113,47 @@ class Netlink:
         Events wait in the socket during a dump, and are then applied to what it gave. Returns why no more events come.
         """
         while self._failure is None:
-            await self._change(events)
+            await self._change(events, asker)
             await self._pay(events)
             self._wake.clear()
+            self._changed = False
             for kind in Kind:
                 if kind in self._stale:
                     await self._read(asker, kind)
             self._take(events)
-            if not self._stale:
-                self._wake.clear()  # what was just taken is in this snapshot
+            if self._changed and self._stale:
+                self._wake.set()
+            self._changed = False  # what was just taken is in this snapshot
             self._tell(asker)
             self._fruitless = 0
         return self._failure
 
     # --- events
 
-    async def _change(self, events: RouteSocket) -> None:
-        """Wait until something is stale."""
+    async def _change(self, events: RouteSocket, asker: Asker) -> None:
+        """Wait until a snapshot is due that has to wait; any other is told as soon as the kernel speaks."""
         loop = asyncio.get_running_loop()
-        loop.add_reader(events, self._take, events)
+        loop.add_reader(events, self._hear, events, asker)
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DUMP_AGAIN if self._stale else None):
                     await self._wake.wait()
         finally:
             loop.remove_reader(events)
+
+    def _hear(self, events: RouteSocket, asker: Asker) -> None:
+        """Tell what came, without a turn of the event loop, if that takes no dump and the budget allows it."""
+        self._take(events)
+        if not self._changed or self._wake.is_set():
+            return
+        if self._stale or not self._budget.take(asyncio.get_running_loop().time()):
+            self._wake.set()
+            return
+        self._changed = False
+        try:
+            self._tell(asker)
+        except OSError as error:
+            self._fail(error)
 
     async def _pay(self, events: RouteSocket) -> None:
         """Wait for the budget. What comes in a storm is looked at now and then, not as it comes."""
@@ -154,13 +174,21 @@ class Netlink:
         except BlockingIOError:
             pass
         except OSError as error:
-            self._failure = error
-            self._touch()
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        self._failure = error
+        self._wake.set()
 
     def _apply(self, message: parse.Message) -> None:
         handle = self._handlers.get(message.kind)
-        if handle is not None:
+        if handle is None:
+            return
+        try:
             handle(message)
+        except struct.error as error:  # what it says is lost
+            self._log.debug("netlink: reading everything again after a message of type %d: %s", message.kind, error)
+            self._touch(*Kind)
 
     def _rule_changed(self, _message: parse.Message) -> None:
         self._touch(Kind.RULES)
@@ -196,17 +224,17 @@ class Netlink:
             self._touch()
 
     def _address_gone(self, message: parse.Message) -> None:
-        parsed = parse.address(message)
-        if parsed is None or self._addresses.pop(parsed[0], None) is None:
+        key = parse.address_key(message)
+        if self._addresses.pop(key, None) is None:
             return
-        if parsed[1].ip.version == 4:  # its routes go with it, and with the last one all of the link's, unsaid
+        if key.family == AF_INET:  # its routes go with it, and with the last one all of the link's, unsaid
             self._touch(Kind.ROUTES)
         else:
             self._touch()
 
     def _touch(self, *stale: Kind) -> None:
         self._stale.update(stale)
-        self._wake.set()
+        self._changed = True
 
     # --- facts
 

@@ -7,12 +7,12 @@ waits; a long dump lets the event loop turn in between.
 from __future__ import annotations
 
 import asyncio
-import os
+import logging
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from itertools import count
 from socket import AF_INET, AF_INET6
-from typing import Any
+from typing import Any, TypeVar
 
 from salsa_agent import netlink_parse as parse
 from salsa_agent.core.model import DefaultRoute, HostAddress, RouteChoice
@@ -26,6 +26,9 @@ RTEXT_FILTER_SKIP_STATS = 8  # linux/rtnetlink.h
 OUTSIDE = {AF_INET: "198.41.0.4", AF_INET6: "2001:503:ba3e::2:30"}
 
 TURN = 8  # datagrams, some 2,000 messages, after which the event loop gets a turn
+
+T = TypeVar("T")
+log = logging.getLogger("salsa-agent")
 
 _U32 = struct.Struct("=I")
 _SEQUENCE = 8  # where it is in struct nlmsghdr
@@ -63,6 +66,15 @@ LOOKUPS = {
 }
 
 
+def _said(message: parse.Message, read: Callable[[parse.Message], T | None]) -> T | None:
+    """What `read` makes of it. A message that is malformed would be so in the next dump, too: it is left out."""
+    try:
+        return read(message)
+    except struct.error as error:
+        log.debug("netlink: left out a message of type %d: %s", message.kind, error)
+        return None
+
+
 class Asker:
     """Reads the kernel's state by asking. `whole`: the last dump was not interrupted (E3). All of it raises OSError."""
 
@@ -77,26 +89,26 @@ class Asker:
 
     async def links(self) -> dict[int, parse.LinkState]:
         """All links by index."""
-        return {state.link.index: state async for message in self._dump(LINKS) if (state := parse.link(message))}
+        return {state.link.index: state async for state in self._dump(LINKS, parse.link)}
 
     async def addresses(self) -> dict[parse.AddressKey, HostAddress]:
         """All addresses."""
-        return {pair[0]: pair[1] async for message in self._dump(ADDRESSES) if (pair := parse.address(message))}
+        return {key: address async for key, address in self._dump(ADDRESSES, parse.address)}
 
     async def defaults(self) -> frozenset[DefaultRoute]:
         """The default routes of all tables. Routes of other types or with a destination are dropped as they come."""
         found: set[DefaultRoute] = set()
         interrupted = False
         for request in ROUTES.values():
-            async for message in self._dump(request):
-                found.update(parse.defaults(message))
+            async for routes in self._dump(request, parse.defaults):
+                found.update(routes)
             interrupted |= not self.whole
         self.whole = not interrupted
         return frozenset(found)
 
     async def rules(self) -> frozenset[str]:
         """The routing rules."""
-        return frozenset([rule async for message in self._dump(RULES) if (rule := parse.rule(message))])
+        return frozenset([rule async for rule in self._dump(RULES, parse.rule)])
 
     def choices(self) -> frozenset[RouteChoice]:
         """The route to the outside in each family that has one (RTM_GETROUTE; A4)."""
@@ -108,9 +120,9 @@ class Asker:
         while True:
             for message in self._sock.receive():
                 if message.sequence == number:  # an error, such as ENETUNREACH: this family leads nowhere
-                    return None if message.kind == NLMSG_ERROR else parse.choice(message)
+                    return None if message.kind == NLMSG_ERROR else _said(message, parse.choice)
 
-    async def _dump(self, request: bytes) -> AsyncIterator[parse.Message]:
+    async def _dump(self, request: bytes, read: Callable[[parse.Message], T | None]) -> AsyncIterator[T]:
         number = self._send(request)
         self.whole = True
         for turn in count(1):
@@ -119,9 +131,10 @@ class Asker:
                     continue
                 self.whole = self.whole and not parse.interrupted(message)
                 if message.kind not in (NLMSG_ERROR, NLMSG_DONE):
-                    yield message
+                    if (value := _said(message, read)) is not None:
+                        yield value
                 elif error := parse.error(message):
-                    raise OSError(error, os.strerror(error))
+                    raise OSError(error, "a dump failed")
                 else:
                     return
             if turn % TURN == 0:

@@ -14,7 +14,7 @@ from tests.fuzz.mutate import inputs
 from tests.fuzz.targets import TARGETS, close, watched_log
 
 MANY, FEW = 200, 40
-SLOW = {"dbus_messages", "netlink_strangers"}
+SLOW = {"dbus_messages", "netlink_kernel", "netlink_strangers"}
 
 pytestmark = pytest.mark.timeout(120)
 

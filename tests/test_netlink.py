@@ -19,7 +19,7 @@ import pytest
 
 from salsa_agent import netlink_ask, netlink_parse
 from salsa_agent.core.model import DefaultRoute, HostAddress, Link, NetworkFacts, RouteChoice
-from salsa_agent.netlink import Kind, Netlink
+from salsa_agent.netlink import GROUPS, Kind, Netlink
 from salsa_agent.netlink_library import ifaddrmsg, rtmsg, rtnl
 from salsa_agent.netlink_parse import Message
 from salsa_agent.netlink_socket import RouteSocket
@@ -251,6 +251,24 @@ async def test_a1_flags_have_32_bits(host: Netns) -> None:
         assert watch.address("2001:db8::5").flags & NOPREFIXROUTE
 
 
+async def test_e2_a_change_is_told_without_a_turn_of_the_event_loop(host: Netns) -> None:
+    """The kernel's word is read, the routes are looked up, and it is told, in one go."""
+    async with watching() as watch:
+        told = len(watch.told)
+        turns = 0
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            if len(watch.told) == told:
+                asyncio.get_running_loop().call_soon(turn)
+
+        host.ip("addr", "add", "192.0.2.5/32", "dev", "up0", "noprefixroute")
+        asyncio.get_running_loop().call_soon(turn)
+        await watch.until(has("192.0.2.5"))
+        assert turns <= 2
+
+
 async def test_e1_a_repeated_address_is_no_news(host: Netns, lookups: list[float]) -> None:
     address = ["2001:db8::5/64", "dev", "up0", "nodad", "noprefixroute", "valid_lft", "600", "preferred_lft"]
     host.ip("addr", "add", *address, "300")
@@ -342,14 +360,20 @@ def test_a_link_name_is_printable() -> None:
     assert name(b"") == ""
 
 
-def test_what_is_cut_off_is_no_message() -> None:
+def test_e3_what_is_cut_off_is_an_error_after_the_whole_messages() -> None:
     whole = link_message(rtnl.RTM_NEWLINK).octets
     octets = struct.pack("=I", len(whole)) + whole[4:]
     assert len(list(netlink_parse.messages(octets + octets))) == 2
-    for end in range(len(octets)):
-        assert len(list(netlink_parse.messages(octets + octets[:end]))) == 1
-    assert not list(netlink_parse.messages(bytes(64)))
-    assert netlink_parse.attributes(bytes(64), 0) == {}
+    for end in range(1, len(octets)):
+        found = netlink_parse.messages(octets + octets[:end])
+        next(found)
+        with pytest.raises(OSError, match="Bad message"):
+            next(found)
+    with pytest.raises(OSError, match="Bad message"):
+        next(netlink_parse.messages(bytes(64)))
+    for length in (0, 3, 65):
+        with pytest.raises(struct.error, match="attribute"):
+            netlink_parse.attributes(struct.pack("=HH", length, 1).ljust(64, b"\0"), 0)
 
 
 # --- routes and rules
@@ -508,6 +532,28 @@ def test_only_unicast_routes_to_everywhere_are_default_routes(change: dict[str, 
     assert len(list(netlink_parse.defaults(route))) == count
 
 
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        (4, b"\2"),
+        (5, b"\1\2"),
+        (6, b""),
+        (15, b"\1\0"),
+        (18, b"\2\0\1"),
+        (9, b"\1\0"),
+        (9, struct.pack("=HBBi", 200, 0, 0, 2)),
+    ],
+    ids=["link", "gateway", "metric", "table", "via", "hop", "hop's length"],
+)
+def test_a_default_route_is_read_whole_or_not_at_all(attribute: tuple[int, bytes]) -> None:
+    route = message(rtmsg, rtnl.RTM_NEWROUTE, ("RTA_OIF", 2), family=AF_INET, type=1, table=254)
+    assert netlink_parse.defaults(route)
+    kind, value = attribute
+    octets = route.octets + struct.pack("=HH", 4 + len(value), kind) + value
+    with pytest.raises(struct.error):
+        netlink_parse.defaults(route._replace(octets=octets))
+
+
 # --- who is heard
 
 
@@ -519,6 +565,22 @@ def test_only_the_kernel_is_heard(host: Netns) -> None:
         assert not list(ours.receive())
         ours.send(netlink_ask.RULES)
         assert rtnl.RTM_NEWRULE in {one.kind for one in ours.receive()}
+
+
+def test_routes_that_lead_nowhere_outside_are_not_even_received(host: Netns) -> None:
+    """Each address brings one; the default route after them shows that the rest comes."""
+    with closing(RouteSocket(groups=GROUPS)) as events:
+        host.batch(
+            ["addr add 192.0.2.5/24 dev up0", "route add default via 192.0.2.1", "addr del 192.0.2.5/24 dev up0"]
+        )
+        heard: list[Message] = []
+        with suppress(BlockingIOError):
+            while True:
+                heard += events.receive()
+    routes = [netlink_parse.route_head(one) for one in heard if one.kind in (rtnl.RTM_NEWROUTE, rtnl.RTM_DELROUTE)]
+    assert any(route.dst_len == 0 for route in routes)
+    assert all(route.matters for route in routes)
+    assert {rtnl.RTM_NEWADDR, rtnl.RTM_DELADDR} <= {one.kind for one in heard}
 
 
 # --- overruns and interrupted dumps

@@ -9,6 +9,7 @@ from hashlib import sha256
 from itertools import chain, zip_longest
 
 from salsa_agent.core import names, reverse
+from salsa_agent.core.addresses import is_own
 from salsa_agent.core.memory import Look, Memory
 from salsa_agent.core.model import (
     Address,
@@ -36,11 +37,11 @@ MAX_RELAYS = 64  # besides the static ones, C5
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What the choice is made from, besides the answers. `own`: every address of the host (C4)."""
+    """What the choice is made from, besides the answers. `own`: of every address of the host (C4)."""
 
     settings: Settings
     addresses: tuple[Address, ...]
-    own: frozenset[IPAddress]
+    own: frozenset[int]
     view: ServerView
     identity: bytes  # of the machine, C1
     links: tuple[LinkRelays, ...] = ()
@@ -166,7 +167,7 @@ def _found_at_link(world: World, memory: Memory, choice: Choice, address: Addres
         known = found
         expires = min((look.expires for look in known if look.answer.addresses), default=None)
         relay = replace(relay, addresses=joined(look.answer for look in known), expires=expires)
-    if any(ip in world.own for ip in _all_addresses(relay, known)):
+    if any(is_own(ip, world.own) for ip in _all_addresses(relay, known)):
         _drop(choice, relay, "C4", "it is this host")
         return None
     usable = _usable(choice, relay, known)
@@ -175,7 +176,7 @@ def _found_at_link(world: World, memory: Memory, choice: Choice, address: Addres
 
 def _look_up(memory: Memory, choice: Choice, host: str, servers: tuple[Server, ...]) -> list[Look] | None:
     """What is known of both address lookups of a host; None while one is unanswered."""
-    questions = tuple(Question(host, rtype, servers) for rtype in (RRType.AAAA, RRType.A))
+    questions = _lookups(host, servers)
     choice.wanted.update(dict.fromkeys(questions))
     known = [look for question in questions if (look := memory.look(question)) is not None]
     if len(known) < len(questions):
@@ -184,6 +185,12 @@ def _look_up(memory: Memory, choice: Choice, host: str, servers: tuple[Server, .
     choice.bearing.update(dict.fromkeys(questions))
     choice.failing |= any(look.failing for look in known)
     return known
+
+
+@lru_cache(maxsize=256)
+def _lookups(host: str, servers: tuple[Server, ...]) -> tuple[Question, Question]:
+    """The questions for both families of addresses."""
+    return Question(host, RRType.AAAA, servers), Question(host, RRType.A, servers)
 
 
 def _all_addresses(relay: Relay, known: list[Look]) -> Iterable[IPAddress]:
@@ -263,7 +270,7 @@ def _of_set(
             authenticated=look.answer.authenticated and all(found.answer.authenticated for found in useful),
             expires=min([look.expires, *(found.expires for found in useful)]),
         )
-        if any(ip in world.own for ip in _all_addresses(relay, known)):
+        if any(is_own(ip, world.own) for ip in _all_addresses(relay, known)):
             barred_from = best[host] if barred_from is None else min(barred_from, best[host])
         if (usable := _usable(choice, relay, known)) is not None:
             relays.append(usable)
@@ -276,7 +283,7 @@ def _usable(choice: Choice, relay: Relay, known: list[Look]) -> Relay | None:
     if not allowed:
         _drop(choice, relay, "C3", _why_no_address(known, relay.addresses))
         return None
-    return replace(relay, addresses=allowed)
+    return relay if allowed == relay.addresses else replace(relay, addresses=allowed)
 
 
 def _admitted(world: World, choice: Choice, relays: list[Relay], barred_from: int | None) -> list[Relay]:
@@ -308,6 +315,7 @@ def _why_no_address(known: list[Look], addresses: tuple[IPAddress, ...]) -> str:
     return "no A or AAAA record"
 
 
+@lru_cache(maxsize=1024)
 def _spread(identity: bytes, host: str) -> bytes:
     """C1: a fleet spreads over equal preferences, one host keeps to its order (RFC 5321 5.1)."""
     return sha256(identity + b"\0" + host.encode("ascii")).digest()

@@ -91,7 +91,9 @@ class Engine:
         self._standing = State.READY
         self._published = Published()
         self._deeds: list[Deed] = []
-        self._wake: float | None = None
+        self._ended: RoundEnded | None = None  # what `step` left to do
+        self._owed: list[int] = []  # the `Refresh` calls that it answers
+        self._now = 0.0  # of the last step
 
     @property
     def publication(self) -> Publication:
@@ -126,16 +128,32 @@ class Engine:
     @property
     def wake_at(self) -> float | None:
         """When `handle` has to be called again if no event comes before."""
-        return self._wake
+        return self._next_wake(self._now)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether `step` stopped at a decision."""
+        return self._ended is not None
 
     def handle(self, events: Iterable[Event], now: float) -> list[Deed]:
         """Take the events in, in their order, and say what is to be done."""
-        self._deeds = []
+        deeds = self.step(events, now)
+        while self.unfinished:
+            deeds += self.step((), now)
+        return deeds
+
+    def step(self, events: Iterable[Event], now: float) -> list[Deed]:
+        """Do as `handle` does, as far as the next decision: followers need not wait for what comes of it.
+
+        While `unfinished`, it is to be called again, without events, before anything else.
+        """
+        self._deeds, self._now = [], now
+        if self._ended is not None:
+            self._end(self._ended)
         for event in events:
             self._take(event, now)
         self._notice_network(now)
         self._advance(now)
-        self._wake = self._next_wake(now)
         return self._deeds
 
     # --- events
@@ -251,6 +269,8 @@ class Engine:
             if running is None or stage is None:
                 break
             self._run(stage, running, now)
+            if self._ended is not None:
+                return
             if self._rounds.running is not None:
                 break
         if self._stage is not None and self._rounds.running is None and self._following():
@@ -259,9 +279,10 @@ class Engine:
 
     def _request_what_is_due(self, now: float) -> None:
         """E1, B5: a TTL ran out, or a failed question is due for another try."""
-        due = self._memory.due(self._bearing())
-        if due is not None and due <= now and self._rounds.current is None:
-            self._rounds.request(Round("expiry or retry"))
+        if self._rounds.current is None:
+            due = self._memory.due(self._bearing())
+            if due is not None and due <= now:
+                self._rounds.request(Round("expiry or retry"))
 
     def _start(self, world: World, now: float) -> None:
         dns = world.settings.dns
@@ -353,14 +374,19 @@ class Engine:
         """The one moment at which a round changes what the outside sees (H1)."""
         self._rounds.running = None
         self._decided = True
-        self._memory.keep(chain(self._choice.wanted, self._static_questions()))
         self._compose(world, best, now)
         self._standing = self._judge(world)
         self._publish(world)
+        self._ended = RoundEnded(running.cause, len(world.addresses), running.questions, now - running.started)
+        self._owed = running.tokens
+
+    def _end(self, ended: RoundEnded) -> None:
+        """Do what the decision did not have to wait for."""
+        self._ended = None
+        self._memory.keep(chain(self._choice.wanted, self._static_questions()))
         self._asked = {asked.question: asked for asked in self._answers()}
-        spent = now - running.started
-        self._deeds.append(RoundEnded(running.cause, len(world.addresses), running.questions, spent))
-        self._deeds += [RefreshDone(token) for token in running.tokens]
+        self._deeds.append(ended)
+        self._deeds += [RefreshDone(token) for token in self._owed]
 
     def _record(self, question: Question, answer: Answer, now: float) -> None:
         """Take an answer in; one that the last decision did not wait for is still part of its round."""

@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 IPAddress = IPv4Address | IPv6Address
 
+FIRST_IPV6 = 1 << 128  # the least number of an IPv6 address; see `number_of`
+
 
 class Outcome(StrEnum):
     """Outcome of one DNS question, and of an address as a whole. `FAILED` is never read as `NONE`."""
@@ -67,6 +69,11 @@ class Link:
     loopback: bool = False
 
 
+def number_of(ip: IPAddress) -> int:
+    """The address as a number; an IPv6 address is above all of IPv4, so that no two are the same."""
+    return int(ip) | FIRST_IPV6 if isinstance(ip, IPv6Address) else int(ip)
+
+
 @dataclass(frozen=True, slots=True)
 class HostAddress:
     """One address of the host as the kernel lists it.
@@ -80,9 +87,13 @@ class HostAddress:
     scope: int
     flags: int
     preferred: bool = True
+    number: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "number", number_of(self.ip))
 
     def __hash__(self) -> int:
-        return hash((int(self.ip), self.index))  # that of `ip` makes a text first, and there may be 10,000
+        return self.number ^ self.index  # that of `ip` makes a text first, and there may be 10,000
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from salsa_agent.core.model import IPAddress
@@ -16,6 +17,7 @@ _THIS_NETWORK = IPv4Network("0.0.0.0/8")
 _BROADCAST = IPv4Address("255.255.255.255")
 _V4_COMPATIBLE = IPv6Network("::/96")  # deprecated (RFC 4291 2.5.5.1)
 _MAX_SHOWN = 200
+ANY_HOST = ("*",)  # `policy.allow` of whoever has no policy
 
 
 def canonical(exchange: str) -> str:
@@ -26,6 +28,7 @@ def canonical(exchange: str) -> str:
 _FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
+@lru_cache(maxsize=1024)
 def why_not_host(name: str) -> str:
     """Why `name` (canonical) is no host name in the sense of C2; empty: it is one."""
     if name == "":
@@ -69,7 +72,7 @@ def why_not_allowed(host: str, authenticated: bool, policy: Policy) -> str:
     for pattern in policy.deny:
         if fnmatchcase(host, pattern):
             return f"denied by {pattern}"
-    if not any(fnmatchcase(host, pattern) for pattern in policy.allow):
+    if policy.allow != ANY_HOST and not any(fnmatchcase(host, pattern) for pattern in policy.allow):
         return "not in policy.allow"
     if policy.require == "dnssec" and not authenticated:
         return "not authenticated by DNSSEC"

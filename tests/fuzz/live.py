@@ -14,14 +14,17 @@ from contextlib import ExitStack
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from salsa_agent import netlink_ask
 from salsa_agent import netlink_parse as parse
 from salsa_agent.bus import wire
 from salsa_agent.bus.connection import BusError, Connection, connect
 from salsa_agent.bus.interface import INTERFACE, PATH, PROPERTIES
 from salsa_agent.bus.service import Service
 from salsa_agent.core.model import NetworkFacts
-from salsa_agent.netlink import Netlink
+from salsa_agent.netlink import Kind, Netlink
+from salsa_agent.netlink_socket import RouteSocket
 from tests.fuzz.targets import fuzzed, in_loop
 from tests.lab.busagent import READY, VERSION, Fake, realtime_us
 from tests.lab.netns import Netns
@@ -154,16 +157,39 @@ def _attributes(*attributes: tuple[int, bytes]) -> bytes:
     return b"".join(struct.pack("=HH", 4 + len(v), k) + v + bytes(-len(v) % 4) for k, v in attributes)
 
 
-FIXED = 16 + 16  # octets: struct nlmsghdr, and the largest of ifinfomsg, ifaddrmsg, rtmsg and fib_rule_hdr
 EVENTS = (
     _netlink(20, struct.pack("=BBBBI", 2, 24, 0x80, 0, 1) + _attributes((2, b"\xc6\x33\x64\x07"), (3, b"eth0\0"))),
     _netlink(21, struct.pack("=BBBBI", 10, 64, 0x80, 0, 1) + _attributes((1, bytes(16)), (6, bytes(16)))),
     _netlink(16, struct.pack("=BxHiII", 0, 1, 9, 0x11043, 0) + _attributes((3, b"up9\0"), (4, b"\xdc\5\0\0"))),
     _netlink(24, struct.pack("=8BI", 2, 0, 0, 0, 254, 2, 0, 1, 0) + _attributes((4, b"\1\0\0\0"), (5, b"\1\2\3\4"))),
+    _netlink(
+        24,
+        struct.pack("=8BI", 10, 0, 0, 0, 254, 2, 0, 1, 0)
+        + _attributes(
+            (9, struct.pack("=HBBi", 28, 0, 0, 2) + _attributes((5, bytes(16)))),
+            (15, b"\0\1\0\0"),
+            (18, b"\2\0\1\2\3\4"),
+        ),
+    ),
     _netlink(32, struct.pack("=8BI", 2, 0, 0, 0, 254, 0, 0, 1, 0)),
     _netlink(2, struct.pack("=i", -105) + bytes(16)),
     _netlink(3, bytes(4)),
 )
+MALFORMED = (
+    _netlink(20, b""),
+    _netlink(16, struct.pack("=BxHiII", 0, 1, 9, 0x11043, 0) + struct.pack("=HH", 0, 3)),
+    _netlink(16, struct.pack("=BxHiII", 0, 1, 9, 0x11043, 0) + struct.pack("=HH", 40, 3) + b"up9\0"),
+    _netlink(16, struct.pack("=BxHiII", 0, 1, 9, 0x11043, 0) + _attributes((3, b"\xff\x1b[1m\n\0"))),
+    _netlink(20, struct.pack("=BBBBI", 2, 24, 0x80, 0, 1) + _attributes((2, b"\1\2\3"), (8, b"\1"))),
+    _netlink(24, struct.pack("=8BI", 2, 0, 0, 0, 254, 2, 0, 1, 0) + _attributes((4, b"\1"), (9, b"\1\0"))),
+    _netlink(24, b"\2\0"),
+    _netlink(32, b""),
+    _netlink(3, struct.pack("=i", -(2**31))),
+    EVENTS[0][:-5],
+)
+READS = {  # what the driver reads of an event
+    16: parse.link, 17: parse.link, 20: parse.address, 21: parse.address, 24: parse.route_head, 25: parse.route_head,
+}  # fmt: skip
 
 
 OWN = {*ip_network("10.0.0.0/24"), ip_address("127.0.0.1"), ip_address("::1")}  # the addresses that there really are
@@ -180,6 +206,7 @@ class Kernel:
             self.sock = self._stack.enter_context(
                 socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
             )
+            self.sock.bind((0, 0))
         self.number = 0
 
     def close(self) -> None:
@@ -196,6 +223,12 @@ class Kernel:
             if words[1] == "0" and int(words[2]) not in (0, own) and f"socket:[{words[9]}]" in inodes:
                 yield int(words[2])
 
+    def knock(self, data: bytes) -> None:
+        """Send this to each of the driver's sockets, which takes it for a stranger's."""
+        for port in self.ports():
+            with contextlib.suppress(OSError):
+                self.sock.sendto(data, (port, 0))
+
 
 def _is_link(fd: str) -> bool:
     return os.path.exists(f"/proc/self/fd/{fd}")
@@ -204,28 +237,134 @@ def _is_link(fd: str) -> bool:
 _kernel: list[Kernel] = []
 
 
-@fuzzed(*EVENTS, b"".join(EVENTS))
+@fuzzed(*EVENTS, *MALFORMED, b"".join(EVENTS))
 def netlink_messages(data: bytes) -> None:
-    """A datagram of the kernel, whose messages have the fixed parts that they must have; so have its attributes."""
+    """A datagram of the kernel: what is malformed is so in one way only, and the driver reads everything again."""
     driver = Netlink(lambda _: None)
-    for message in parse.messages(data):
-        parse.interrupted(message)
-        if len(message.octets) >= FIXED:
-            for read in (driver._apply, parse.link, parse.address, parse.choice, parse.rule):
-                with contextlib.suppress(struct.error):  # an attribute that is too short: the kernel sends none
+    with contextlib.suppress(OSError):  # cut off
+        for message in parse.messages(data):
+            parse.interrupted(message)
+            parse.error(message)
+            driver._stale.clear()
+            driver._apply(message)
+            for read in (parse.link, parse.address, parse.route_head, parse.defaults, parse.choice, parse.rule):
+                try:
                     read(message)
-            with contextlib.suppress(struct.error, TypeError):  # nor next hops that the library takes for a number
-                list(parse.defaults(message))
+                except struct.error:
+                    assert read is not READS.get(message.kind) or driver._stale == set(Kind)
     for state in driver._links.values():
         assert state.link.name.isprintable()
+
+
+@fuzzed(*EVENTS, *MALFORMED, b"".join(EVENTS))
+def netlink_kernel(data: bytes) -> None:
+    """A datagram of the kernel, among its events and in front of each answer; afterwards the driver knows the truth."""
+    in_loop(_lied_to(_the_kernel(), data))
 
 
 @fuzzed(*EVENTS)
 def netlink_strangers(data: bytes) -> None:
     """A datagram that no kernel sent, on each of the driver's sockets; the kernel's next change is still told."""
+    in_loop(_on_netlink(_the_kernel(), data))
+
+
+def _the_kernel() -> Kernel:
     if not _kernel:
         _kernel.append(Kernel())
-    in_loop(_on_netlink(_kernel[0], data))
+    return _kernel[0]
+
+
+class Liar:
+    """Makes sockets on which `data` comes in front of what the kernel says: once as an event, once for each question.
+
+    A real socket takes no datagram for the kernel's but the kernel's own, which are never malformed. So these put it in
+    where they receive; all else is the driver's own.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.left: set[bytes] = set()  # questions to which it is still to come; the event is b""
+        self.asked = 0
+
+    def begin(self) -> None:
+        self.left = {b"", *(_question(one) for one in QUESTIONS)}
+
+    def socket(self, **options: Any) -> RouteSocket:
+        return _LyingSocket(self, **options)
+
+    def lies(self, question: bytes, sequence: bytes) -> list[bytes]:
+        if question not in self.left:
+            return []
+        self.left.remove(question)
+        return [_numbered(self._data, sequence)]
+
+
+QUESTIONS = (
+    netlink_ask.LINKS, netlink_ask.ADDRESSES, netlink_ask.RULES, *netlink_ask.ROUTES.values(),
+    *netlink_ask.LOOKUPS.values(),
+)  # fmt: skip
+
+
+def _question(request: bytes) -> bytes:
+    return request[:8] + request[12:]  # without its number
+
+
+def _numbered(data: bytes, sequence: bytes) -> bytes:
+    """The same, but each message is the answer to this question."""
+    numbered, start = bytearray(data), 0
+    while start + 16 <= len(data):
+        numbered[start + 8 : start + 12] = sequence
+        start += max(16, struct.unpack_from("=I", data, start)[0] + 3 & ~3)
+    return bytes(numbered)
+
+
+class _LyingSocket(RouteSocket):
+    def __init__(self, liar: Liar, **options: Any) -> None:
+        super().__init__(**options)
+        self._liar = liar
+        self._question, self._sequence = b"", bytes(4)
+        self._lies: list[bytes] = []
+
+    def send(self, request: bytes) -> None:
+        super().send(request)
+        self._question, self._sequence = _question(request), request[8:12]
+        self._liar.asked += 1
+
+    def receive(self) -> Iterator[parse.Message]:
+        for lie in self._liar.lies(self._question, self._sequence):
+            return parse.messages(lie)
+        return super().receive()
+
+
+async def _lied_to(kernel: Kernel, data: bytes) -> None:
+    told: list[NetworkFacts] = []
+    liar = Liar(data)
+    with kernel.host.inside(), ExitStack() as patched:
+        for name, value in (
+            ("netlink.RouteSocket", liar.socket),
+            ("netlink_ask.RouteSocket", liar.socket),
+            ("netlink.SESSION_PAUSES", (0.0,)),  # they are for a kernel that does not get better
+        ):
+            patched.enter_context(mock.patch(f"salsa_agent.{name}", value))
+        netlink = Netlink(told.append)
+        driver = asyncio.create_task(netlink.run())
+        try:
+            await _until(lambda: bool(told), driver)
+            liar.begin()
+            kernel.knock(bytes(16))  # so that it looks at its events; the filter passes over anything shorter
+            await _until(lambda: b"" not in liar.left, driver)
+            netlink.reread()
+            await _until(lambda: not liar.left, driver)
+            netlink.reread()
+            asked = liar.asked
+            await _until(lambda: liar.asked >= asked + len(QUESTIONS) and told[-1] == told[0], driver)
+        finally:
+            driver.cancel()
+            await asyncio.wait([driver])
+    for facts in told:
+        assert all(link.name.isprintable() for link in facts.links)
+    if not driver.cancelled() and (error := driver.exception()):
+        raise error
 
 
 def close_kernel() -> None:
@@ -242,11 +381,7 @@ async def _on_netlink(kernel: Kernel, data: bytes) -> None:
         driver = asyncio.create_task(Netlink(told.append).run())
         try:
             await _until(lambda: bool(told), driver)
-            if kernel.sock.getsockname()[0] == 0:
-                kernel.sock.bind((0, 0))
-            for port in kernel.ports():
-                with contextlib.suppress(OSError):
-                    kernel.sock.sendto(data or b"\0", (port, 0))
+            kernel.knock(data or b"\0")
             kernel.host.ip("addr", "replace", f"{address}/32", "dev", "up0")
             await _until(lambda: any(str(one.ip) == address for one in told[-1].addresses), driver)
             lies = {one.ip for facts in told for one in facts.addresses} - OWN

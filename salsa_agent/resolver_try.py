@@ -7,11 +7,14 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
 from salsa_agent.core.model import Server
+from salsa_agent.resolver_replies import replies
 from salsa_agent.resolver_wire import ServerFailed, is_reply, is_truncated
 
 IP_UNICAST_IF = 50  # linux/in.h
@@ -24,11 +27,12 @@ NO_ROUTE_YET = frozenset(
 )
 ROUTE_PAUSE = 0.05  # seconds
 
-MAX_DATAGRAM = 4096  # a query without EDNS is answered in 512 (RFC 1035 section 4.2.1)
-
 
 class NoReply(Exception):
     """The time of the try ran out."""
+
+
+Result = bytes | NoReply | ServerFailed
 
 
 class _Target(NamedTuple):
@@ -39,42 +43,84 @@ class _Target(NamedTuple):
     link: int
 
 
-async def exchange(server: Server, sent: bytes, timeout: float) -> bytes:
-    """Send a query, return the reply, which has its id and question and is not truncated. `timeout` in seconds.
+class Try:
+    """A query under way. It is sent at once, without a turn of the event loop.
 
-    Raises NoReply when the time ran out, ServerFailed when the server, or the way to it, is of no use.
+    `done` is told the reply, which has its id and question and is not truncated, or why there is none: NoReply when
+    `timeout` (seconds) ran out, ServerFailed when the server, or the way to it, is of no use. Nothing is told after
+    `cancel`. The constructor raises ServerFailed.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
-    try:
-        with await _sent(server, sent, deadline) as sock:
-            reply = await _datagram(sock, sent, deadline)
-        if is_truncated(reply):
-            async with asyncio.timeout_at(deadline):
-                reply = await _over_tcp(server, sent)
-    except TimeoutError:
-        raise NoReply("no answer in time") from None
-    except OSError as error:
-        raise ServerFailed(_said(error)) from error
-    return reply
 
+    __slots__ = ("_deadline", "_done", "_sent", "_server", "_sock", "_waits")
 
-async def _sent(server: Server, sent: bytes, deadline: float) -> socket.socket:
-    """A socket on which the query went out; waits for a route, which may come a moment after the address did."""
-    loop = asyncio.get_running_loop()
-    while True:
+    def __init__(self, server: Server, sent: bytes, timeout: float, done: Callable[[Result], None]) -> None:
+        self._server, self._sent, self._done = server, sent, done
+        self._deadline = asyncio.get_running_loop().time() + timeout
+        self._sock: socket.socket | None = None
+        self._waits: asyncio.TimerHandle | asyncio.Task[None] | None = None  # for a route, or for TCP
+        self._send()
+
+    def cancel(self) -> None:
+        """Give up. Twice does no harm."""
+        if self._sock is not None:
+            replies().drop(self._sock)
+        if self._waits is not None:
+            self._waits.cancel()
+
+    def _send(self) -> None:
+        """Send it, or wait for a route, which may come a moment after the address did. Raises ServerFailed."""
         try:
-            return _send(server, sent)
+            self._sock = sock = _connected(self._server, self._sent)
         except OSError as error:
             if error.errno not in NO_ROUTE_YET:
-                raise
-            left = deadline - loop.time()
-            if left <= 0:
-                raise NoReply(_said(error)) from None
-            await asyncio.sleep(min(left, ROUTE_PAUSE))
+                raise ServerFailed(_said(error)) from error
+            loop = asyncio.get_running_loop()
+            again = min(loop.time() + ROUTE_PAUSE, self._deadline)
+            self._waits = loop.call_at(again, self._send_again, _said(error))
+        else:
+            replies().wait(sock, self._deadline, self._heard, self._lost)
+
+    def _send_again(self, trouble: str) -> None:
+        if asyncio.get_running_loop().time() >= self._deadline:
+            self._done(NoReply(trouble))
+            return
+        try:
+            self._send()
+        except ServerFailed as error:
+            self._done(error)
+
+    def _heard(self, wire: bytes) -> None:
+        """Take a datagram; all but the reply to what was sent may be anybody's and are passed over."""
+        if not is_reply(wire, self._sent):
+            return
+        assert self._sock is not None
+        replies().drop(self._sock)
+        if is_truncated(wire):
+            self._waits = asyncio.get_running_loop().create_task(self._ask_over_tcp(), name="TCP")
+        else:
+            self._done(wire)
+
+    def _lost(self, error: OSError) -> None:
+        self._done(_failure(error))
+
+    async def _ask_over_tcp(self) -> None:
+        result: Result
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                result = await _over_tcp(self._server, self._sent)
+        except ServerFailed as error:
+            result = error
+        except OSError as error:
+            result = _failure(error)
+        self._done(result)
 
 
-def _send(server: Server, sent: bytes) -> socket.socket:
+def _failure(error: OSError) -> NoReply | ServerFailed:
+    return NoReply("no answer in time") if isinstance(error, TimeoutError) else ServerFailed(_said(error))
+
+
+def _connected(server: Server, sent: bytes) -> socket.socket:
+    """A socket on which the query went out. Raises OSError, ServerFailed."""
     target = _target(server)
     sock = _socket(target, socket.SOCK_DGRAM)
     try:
@@ -84,37 +130,6 @@ def _send(server: Server, sent: bytes) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-async def _datagram(sock: socket.socket, sent: bytes, deadline: float) -> bytes:
-    """The reply to what was sent; all other messages may be anybody's and are passed over."""
-    loop = asyncio.get_running_loop()
-    reply: asyncio.Future[bytes] = loop.create_future()
-    loop.add_reader(sock.fileno(), _on_datagram, sock, sent, reply)  # a number: selectors print what they do not know
-    timer = loop.call_at(deadline, _end, reply, TimeoutError())
-    try:
-        return await reply
-    finally:
-        timer.cancel()
-        loop.remove_reader(sock.fileno())
-
-
-def _on_datagram(sock: socket.socket, sent: bytes, reply: asyncio.Future[bytes]) -> None:
-    """One a turn of the loop, so that a flood does not stop it."""
-    try:
-        wire = sock.recv(MAX_DATAGRAM)
-    except BlockingIOError:  # the checksum was wrong, select(2)
-        return
-    except OSError as error:
-        _end(reply, error)
-        return
-    if is_reply(wire, sent) and not reply.done():
-        reply.set_result(wire)
-
-
-def _end(reply: asyncio.Future[bytes], error: OSError) -> None:
-    if not reply.done():
-        reply.set_exception(error)
 
 
 async def _over_tcp(server: Server, sent: bytes) -> bytes:
@@ -149,6 +164,16 @@ async def _exactly(sock: socket.socket, length: int) -> bytes:
 
 
 def _target(server: Server) -> _Target:
+    """Raises ServerFailed, OSError."""
+    return _looked_up(server) if "%" in server.address else _plain(server)
+
+
+@lru_cache(maxsize=64)
+def _plain(server: Server) -> _Target:
+    return _looked_up(server)
+
+
+def _looked_up(server: Server) -> _Target:
     try:
         ip = ip_address(server.address)
     except ValueError:

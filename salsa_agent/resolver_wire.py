@@ -7,6 +7,7 @@ for a hostile one.
 
 from __future__ import annotations
 
+import re
 import secrets
 import struct
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ _HEADER = struct.Struct("!6H")
 _RECORD = struct.Struct("!HHIH")
 _PREFERENCE = struct.Struct("!H")
 _SOA_TIMES = struct.Struct("!5I")
+
+
+# what nearly all names are, so that the library need not take them apart: nothing to escape (RFC 1035 section 5.1)
+_PLAIN = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}", re.ASCII)
+_PLAIN_LABELS = re.compile(rb"[A-Za-z0-9_.-]+")  # joined by dots
 
 
 class ServerFailed(Exception):
@@ -86,9 +92,10 @@ class Reply:
     alias: Name | None = None
 
 
-@lru_cache(maxsize=256)
 def query_name(text: str) -> Name:
     """The absolute name. Raises ServerFailed when it is none: no server could answer."""
+    if len(text) < MAX_NAME - 1 and _PLAIN.fullmatch(text):
+        return b"".join([b"%c%b" % (len(label), label) for label in text.encode().split(b".")]) + b"\0"
     try:
         return dns.name.from_text(text).to_digestable()
     except (dns.exception.DNSException, ValueError) as error:  # UnicodeError is a ValueError
@@ -261,6 +268,9 @@ def name_text(name: Name) -> str:
 @lru_cache(maxsize=256)
 def _text(labels: tuple[bytes, ...]) -> str:
     """The name as text, with a trailing dot; what is not printable ASCII is escaped (RFC 1035 section 5.1)."""
+    joined = b".".join(labels)
+    if _PLAIN_LABELS.fullmatch(joined) and joined.count(b".") == len(labels) - 1:
+        return joined.decode() + "."
     return dns.name.Name((*labels, b"")).to_text()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+from collections.abc import Callable
 from contextlib import closing, suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -36,19 +37,31 @@ class Verifier:
         self.settings = settings
         self._made: tuple[Verify, ssl.SSLContext] | None = None
 
-    async def check(self, key: RelayKey, addresses: tuple[IPAddress, ...]) -> CheckResult:
+    async def check(
+        self,
+        key: RelayKey,
+        addresses: tuple[IPAddress, ...],
+        on_verdict: Callable[[CheckResult], None] = lambda _: None,
+    ) -> CheckResult:
         """The verdict on the relay `key`, spoken to at the first four of `addresses` (best first).
 
+        `on_verdict` is told it once, as soon as it is known: before leave is taken of a relay that is `ok`.
         Ends within `settings.timeout`. Raises nothing but CancelledError; nothing of it is left when it ends.
         """
         settings = self.settings
-        attempts = [Conversation(self, settings, key, ip) for ip in addresses[:MAX_ADDRESSES]]
-        if not attempts:
-            return CheckResult(Verdict.FAILED, "no address known")
+        known: list[CheckResult] = []
+
+        def tell(result: CheckResult) -> None:
+            if not known:  # two may win at once
+                known.append(result)
+                on_verdict(result)
+
+        attempts = [Conversation(self, settings, key, ip, tell) for ip in addresses[:MAX_ADDRESSES]]
         with suppress(TimeoutError):  # what each was at then is in its reason
             async with asyncio.timeout(settings.timeout):
                 await race(attempts, settings.timeout)
-        return _verdict(attempts)
+        tell(_failed(attempts))
+        return known[0]
 
     def context(self, settings: Verify) -> ssl.SSLContext:
         """The TLS context that these settings ask for. The CA store is read again with each configuration."""
@@ -62,11 +75,14 @@ class Verifier:
 class Conversation:
     """One conversation with a relay at one of its addresses; an Attempt of the race."""
 
-    def __init__(self, verifier: Verifier, settings: Verify, key: RelayKey, ip: IPAddress) -> None:
+    def __init__(
+        self, verifier: Verifier, settings: Verify, key: RelayKey, ip: IPAddress, tell: Callable[[CheckResult], None]
+    ) -> None:
         self._verifier = verifier
         self._settings = settings
         self._key = key
         self._ip = ip
+        self._tell = tell
         self._step = "connect"
         self._failure = "timed out"
         self.starttls: bool | None = None  # None: not known, or (port 465) of no concern
@@ -113,6 +129,7 @@ class Conversation:
         else:
             self.won = True
             news.set()
+            self._tell(CheckResult(Verdict.OK, "", self.starttls))
             await _leave(dialogue)
 
     async def _converse(self, dialogue: Dialogue, literal: str) -> None:
@@ -139,12 +156,10 @@ class Conversation:
         return self._verifier.context(self._settings)
 
 
-def _verdict(attempts: list[Conversation]) -> CheckResult:
-    for attempt in attempts:
-        if attempt.won:
-            return CheckResult(Verdict.OK, "", attempt.starttls)
+def _failed(attempts: list[Conversation]) -> CheckResult:
     starttls = next((attempt.starttls for attempt in attempts if attempt.starttls is not None), None)
-    return CheckResult(Verdict.FAILED, shown("; ".join(attempt.reason for attempt in attempts)), starttls)
+    reasons = "; ".join(attempt.reason for attempt in attempts) or "no address known"
+    return CheckResult(Verdict.FAILED, shown(reasons), starttls)
 
 
 class NoRouteError(OSError):

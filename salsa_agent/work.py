@@ -1,16 +1,16 @@
-"""The questions and conversations that the engine wants: one task each, dropped when it wants them no more."""
+"""The questions and conversations that the engine wants, dropped when it wants them no more."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 from salsa_agent import tell
 from salsa_agent.core.events import Answered, Check, Checked, Event
-from salsa_agent.core.model import Answer, CheckResult, Outcome, Question, Verdict
-from salsa_agent.resolver import Resolver
+from salsa_agent.core.model import Answer, CheckResult, Question, Verdict
+from salsa_agent.resolver import Asking, Resolver
 from salsa_agent.verify import Verifier
 
 log = logging.getLogger("salsa-agent")
@@ -23,55 +23,56 @@ class Work:
         self._resolver = resolver
         self._verifier = verifier
         self._post = post
-        self._tasks: dict[Question | Check, asyncio.Task[None]] = {}
+        self._askings: dict[Question, Asking] = {}
+        self._checks: dict[Check, asyncio.Task[None]] = {}
 
     def ask(self, question: Question) -> None:
-        """Ask this question; an Answered comes."""
-        self._start(question, self._ask(question))
+        """Ask this question, whose query is sent before this returns; an Answered comes."""
+        self._askings[question] = Asking(self._resolver, question, partial(self._answered, question))
+
+    def drop(self, question: Question) -> None:
+        """The answer is no longer wanted: none comes."""
+        asking = self._askings.pop(question, None)
+        if asking is not None:
+            asking.cancel()
 
     def check(self, check: Check) -> None:
         """Speak to this relay; a Checked comes."""
-        self._start(check, self._check(check))
+        self._checks[check] = asyncio.create_task(self._check(check), name="check")
 
-    def cancel(self, key: Question | Check) -> None:
-        """The result is no longer wanted: none comes."""
-        task = self._tasks.pop(key, None)
+    def abandon(self, check: Check) -> None:
+        """The verdict is no longer wanted: none comes."""
+        task = self._checks.pop(check, None)
         if task is not None:
             task.cancel()
 
     async def close(self) -> None:
         """Drop everything, and wait until it is gone."""
-        tasks = list(self._tasks.values())
-        self._tasks.clear()
+        for question in list(self._askings):
+            self.drop(question)
+        tasks = list(self._checks.values())
+        self._checks.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _start(self, key: Question | Check, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks[key] = asyncio.create_task(work, name=type(key).__name__)
-
-    def _finished(self, key: Question | Check, event: Event) -> None:
-        """A task's result counts only while it is the one that is waited for."""
-        if self._tasks.get(key) is asyncio.current_task():
-            del self._tasks[key]
-            self._post(event)
-
-    async def _ask(self, question: Question) -> None:
-        try:
-            answer = await self._resolver.ask(question)
-        except Exception:  # a defect of ours that the network found must not end the agent
-            log.exception("%s %s: the resolver failed", question.rtype, question.name)
-            answer = Answer(Outcome.FAILED, reason="internal error")
+    def _answered(self, question: Question, answer: Answer) -> None:
+        del self._askings[question]
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s", tell.question_line(question, answer))
-        self._finished(question, Answered(question, answer))
+        self._post(Answered(question, answer))
 
     async def _check(self, check: Check) -> None:
         try:
-            result = await self._verifier.check(check.key, check.addresses)
-        except Exception:  # as above
+            await self._verifier.check(check.key, check.addresses, partial(self._checked, check))
+        except Exception:  # a defect of ours that the network found must not end the agent
             log.exception("relay %s: the check failed", tell.host_port(check.key.host, check.key.port))
-            result = CheckResult(Verdict.FAILED, "internal error")
+            self._checked(check, CheckResult(Verdict.FAILED, "internal error"))
+        finally:
+            self._checks.pop(check, None)
+
+    def _checked(self, check: Check, result: CheckResult) -> None:
+        """The verdict is in; the conversation may still take leave."""
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s", tell.check_line(check, result))
-        self._finished(check, Checked(check, result))
+        self._post(Checked(check, result))

@@ -20,17 +20,22 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import dns.exception
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
 import dns.rrset
 import pytest
+from hypothesis import example, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
 from salsa_agent import resolver_try
 from salsa_agent.core.choose import normalize
 from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType, Server
 from salsa_agent.resolver import Resolver, server_text
-from salsa_agent.resolver_wire import Query, ServerFailed, is_reply, query_name, read
+from salsa_agent.resolver_wire import Query, ServerFailed, is_reply, name_text, query_name, read
 from tests.lab.dnsserver import DnsServer, dns_server
 from tests.lab.netns import Netns, veth
 
@@ -680,6 +685,38 @@ async def test_c8_the_hosts_file_comes_first(one: DnsServer, tmp_path: Path) -> 
     assert (await look("smtp")).rcode == "NXDOMAIN"
 
 
+# --- names, with and without the library
+
+LABEL = st.text("abcXYZ019-_./\\ \xe9*", max_size=65)
+
+
+@given(st.lists(LABEL, max_size=130).map(".".join))
+@examples(deadline=None)
+@example("a" * 63)
+@example("a" * 64)
+@example(".".join(["a"] * 127))
+@example(".".join(["a"] * 128))
+@example(".".join(["a" * 63] * 3 + ["a" * 61]))
+@example(".".join(["a" * 63] * 3 + ["a" * 62]))
+def test_a_name_is_what_the_library_makes_of_it(text: str) -> None:
+    try:
+        expected = dns.name.from_text(text).to_digestable()
+    except (dns.exception.DNSException, ValueError):
+        with pytest.raises(ServerFailed):
+            query_name(text)
+    else:
+        assert query_name(text) == expected
+
+
+@given(st.lists(st.binary(min_size=1, max_size=63), max_size=3))
+@examples(deadline=None)
+@example([b"mx-1", b"relay_", b"Test"])
+@example([b"a.b", b"c"])
+def test_b6_a_name_in_a_reply_is_written_as_the_library_writes_it(labels: list[bytes]) -> None:
+    wire = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
+    assert name_text(wire) == dns.name.Name((*labels, b"")).to_text()
+
+
 # --- F1, F2: links and routes
 
 
@@ -820,6 +857,7 @@ async def test_no_descriptor_is_left_however_a_try_ends(one: DnsServer) -> None:
     one.zone["drips.example"] = {"MX": {"answer": SET, "truncated": True, "tcp": "drip"}}
     by = resolver(0.1, 2)
     names = [NAME, "silent.example", "closes.example", "drips.example"]
+    await ask(one, by=by)  # the loop's one descriptor for all of them is there
     before = await settled()
     await asyncio.gather(*(ask(one, dead_port(), Server("fe80::1%no"), name=name, by=by) for name in names * 5))
     assert await settled(at_most=before) <= before

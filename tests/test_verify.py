@@ -241,6 +241,29 @@ async def test_d1_the_answer_to_quit_is_given_a_moment() -> None:
         assert time.monotonic() - started > 0.19
 
 
+async def test_d1_the_verdict_does_not_wait_for_the_answer_to_quit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "FAREWELL", 60)
+    async with SmtpServer(answers="silent-quit") as server:
+        verdict: asyncio.Future[CheckResult] = asyncio.get_running_loop().create_future()
+        addresses = (ip_address("127.0.0.1"),)
+        checking = asyncio.create_task(
+            Verifier(Verify(timeout=30)).check(RelayKey(HOST, server.port), addresses, verdict.set_result)
+        )
+        async with asyncio.timeout(20):
+            assert await verdict == OK
+        assert not checking.done()
+        checking.cancel()
+        await asyncio.wait([checking])
+
+
+async def test_d1_a_failure_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[CheckResult] = []
+    async with SmtpServer(answers="554") as server:
+        addresses = (ip_address("127.0.0.1"), ip_address("::1"))
+        result = await Verifier(Verify()).check(RelayKey(HOST, server.port), addresses, told.append)
+    assert told == [result]
+
+
 async def test_d1_no_answer_to_quit_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "FAREWELL", 60)
     async with SmtpServer(answers="silent-quit") as server:

@@ -1,0 +1,87 @@
+"""Sockets that wait for a reply each, in one place of the event loop.
+
+Each question has a socket of its own (rule F2); a reader and a timer of the loop for each would take as long as the
+rest of the question does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+MAX_DATAGRAM = 4096  # a query without EDNS is answered in 512 (RFC 1035 section 4.2.1)
+
+Heard = Callable[[bytes], None]
+Failed = Callable[[OSError], None]
+
+
+class Replies:
+    """What the sockets of one event loop wait for."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._waiting: dict[int, tuple[socket.socket, Heard, Failed, float]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._ready)
+
+    def wait(self, sock: socket.socket, deadline: float, heard: Heard, failed: Failed) -> None:
+        """Give each datagram to `heard` until it drops the socket; `failed` is told why none comes, the socket dropped.
+
+        `deadline`: of the loop's clock; then `failed` is told TimeoutError.
+        """
+        fd = sock.fileno()
+        self._epoll.register(fd, select.EPOLLIN)
+        self._waiting[fd] = sock, heard, failed, deadline
+        if self._timer is None or deadline < self._timer.when():
+            self._set_timer(deadline)
+
+    def drop(self, sock: socket.socket) -> None:
+        """Close this socket, whatever it waits for. Twice does no harm."""
+        if self._waiting.pop(sock.fileno(), None) is not None:
+            sock.close()  # which takes it out of the epoll set, too
+            if not self._waiting:
+                self._set_timer(None)
+
+    def _set_timer(self, when: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if when is None else asyncio.get_running_loop().call_at(when, self._time_out)
+
+    def _ready(self) -> None:
+        """Read one datagram of each socket in a turn of the loop, so that a flood does not stop it."""
+        for fd, _ in self._epoll.poll(0):
+            if fd not in self._waiting:
+                continue
+            sock, heard, failed, _ = self._waiting[fd]
+            try:
+                wire = sock.recv(MAX_DATAGRAM)
+            except BlockingIOError:  # the checksum was wrong, select(2)
+                continue
+            except OSError as error:
+                self.drop(sock)
+                failed(error)
+            else:
+                heard(wire)
+
+    def _time_out(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for sock, _, failed, deadline in list(self._waiting.values()):
+            if deadline <= now and sock.fileno() >= 0:  # what is told may drop others
+                self.drop(sock)
+                failed(TimeoutError())
+        self._set_timer(min((entry[3] for entry in self._waiting.values()), default=None))
+
+
+_OF_LOOP: WeakKeyDictionary[asyncio.AbstractEventLoop, Replies] = WeakKeyDictionary()
+
+
+def replies() -> Replies:
+    """Those of the running event loop."""
+    loop = asyncio.get_running_loop()
+    found = _OF_LOOP.get(loop)
+    if found is None:
+        found = _OF_LOOP[loop] = Replies()
+    return found

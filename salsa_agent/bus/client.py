@@ -9,6 +9,7 @@ from typing import Any
 
 from salsa_agent.bus.connection import CALL_TIME, DAEMON, BusError, address_of, open_bus
 from salsa_agent.bus.dbus_api import Message, MessageType, Variant
+from salsa_agent.bus.encoding import Value
 from salsa_agent.bus.guards import BusGone, GuardedBus
 from salsa_agent.bus.interface import INTERFACE, METHODS, NAME, PATH, PROPERTIES, PROPERTY_TYPES
 
@@ -210,7 +211,7 @@ async def _open(bus: str) -> tuple[GuardedBus, str]:
 
 def plain(value: Any) -> Any:
     """D-Bus values without their types: what JSON can hold."""
-    if isinstance(value, Variant):
+    if isinstance(value, Variant | Value):
         return plain(value.value)
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items()}

@@ -7,7 +7,6 @@ guards expect of them.
 from __future__ import annotations
 
 from dbus_next import DBusError, InvalidAddressError, Message, MessageFlag, MessageType, Variant
-from dbus_next._private.marshaller import Marshaller
 from dbus_next._private.unmarshaller import Unmarshaller
 from dbus_next.aio import MessageBus
 from dbus_next.auth import AuthExternal
@@ -19,7 +18,6 @@ __all__ = [
     "AuthExternal",
     "DBusError",
     "InvalidAddressError",
-    "Marshaller",
     "Message",
     "MessageBus",
     "MessageFlag",

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from salsa_agent.bus import interface, values, wire
-from salsa_agent.bus.dbus_api import Message, MessageType, Variant
+from salsa_agent.bus.dbus_api import Message, MessageType
+from salsa_agent.bus.encoding import Value
 from salsa_agent.bus.guards import FAILED, MAX_CALL, UNKNOWN_OBJECT, BusGone, GuardedBus, told
 from salsa_agent.bus.interface import INTERFACE, INTROSPECTABLE, METHODS, PARENTS, PATH, PEER, PROPERTIES, STANDARD
 from salsa_agent.bus.limits import Callers, CallsInProgress
@@ -65,7 +66,7 @@ class Service:
         self._realtime_us: values.RealtimeUs = lambda _: 0
         self._last_changed = 0
         self._told = self.publication  # what followers on the bus know
-        self._values: dict[str, Variant] = {}
+        self._values: dict[str, Value] = {}
         self._bodies: dict[str, bytes] = {}  # replies to Get, and to GetAll under ""
         self._explained: tuple[Explanation, bytes] | None = None
         self._bus: GuardedBus | None = None
@@ -124,11 +125,11 @@ class Service:
             signal = [self._value(name).value for name in ("BestRelay", "BestRelayPort", "BestRelaySource")]
             bus.emit(PATH, INTERFACE, "BestRelayChanged", "sqs", wire.encode("sqs", signal))
 
-    def _value(self, name: str) -> Variant:
+    def _value(self, name: str) -> Value:
         if name not in self._values:
             kind = interface.PROPERTY_TYPES[name]
             made = self._made(name)
-            self._values[name] = made if isinstance(made, Variant) else Variant(kind, made)
+            self._values[name] = made if isinstance(made, Value) else Value(kind, made)
         return self._values[name]
 
     def _made(self, name: str) -> Any:
@@ -237,8 +238,8 @@ class Service:
         explained = self._requests.explain()
         if self._explained is None or self._explained[0] != explained:
             found = {
-                "questions": Variant("aa{sv}", [values.asked(of) for of in explained.questions]),
-                "dropped": Variant("aa{sv}", [values.dropped(of) for of in explained.dropped]),
+                "questions": Value("aa{sv}", [values.asked(of) for of in explained.questions]),
+                "dropped": Value("aa{sv}", [values.dropped(of) for of in explained.dropped]),
             }
             self._explained = explained, wire.encode("a{sv}", [found])
         return self._explained[1]

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from salsa_agent.bus.dbus_api import Variant
+from salsa_agent.bus.encoding import Value
 from salsa_agent.core.model import Asked, Dropped, Evidence, ListedRelay, RRType
 
-Dict = dict[str, Variant]
+Dict = dict[str, Value]
 RealtimeUs = Callable[[float], int]
 
 
@@ -35,9 +35,9 @@ def relay(listed: ListedRelay, realtime_us: RealtimeUs) -> Dict:
     if of.interface:
         found["interface"] = text(of.interface)
     if of.authenticated is not None:
-        found["authenticated"] = Variant("b", of.authenticated)
+        found["authenticated"] = Value("b", of.authenticated)
     if listed.starttls is not None:
-        found["starttls"] = Variant("b", listed.starttls)
+        found["starttls"] = Value("b", listed.starttls)
     if of.expires is not None:
         found["expires"] = number("t", realtime_us(of.expires))
     return found
@@ -45,7 +45,11 @@ def relay(listed: ListedRelay, realtime_us: RealtimeUs) -> Dict:
 
 def same_but_for_expires(before: tuple[ListedRelay, ...], now: tuple[ListedRelay, ...]) -> bool:
     """Whether these lists are the same to a follower (H1)."""
-    return before == now or list(map(_lasting, before)) == list(map(_lasting, now))
+    return len(before) == len(now) and all(map(_same, before, now))
+
+
+def _same(before: ListedRelay, now: ListedRelay) -> bool:
+    return before == now or (before.relay.key == now.relay.key and _lasting(before) == _lasting(now))
 
 
 def _lasting(listed: ListedRelay) -> ListedRelay:
@@ -95,9 +99,9 @@ def dropped(of: Dropped) -> Dict:
     }
 
 
-def text(value: str) -> Variant:
+def text(value: str) -> Value:
     """A string, without what a D-Bus string must not hold (NUL, surrogates) or a terminal should not see."""
-    return Variant("s", clean(value))
+    return Value("s", clean(value))
 
 
 def clean(value: str) -> str:
@@ -109,6 +113,6 @@ def clean(value: str) -> str:
 _LAST: dict[str, int] = {"y": 0xFF, "q": 0xFFFF, "u": 0xFFFF_FFFF, "t": 0xFFFF_FFFF_FFFF_FFFF}
 
 
-def number(kind: str, value: Any) -> Variant:
+def number(kind: str, value: Any) -> Value:
     """An unsigned number of type `kind`, brought into its range."""
-    return Variant(kind, max(0, min(int(value), _LAST[kind])))
+    return Value(kind, max(0, min(int(value), _LAST[kind])))

@@ -1,4 +1,4 @@
-"""D-Bus messages as bytes (D-Bus Specification, "Message Format"): headers here, bodies by the library.
+"""D-Bus messages as bytes (D-Bus Specification, "Message Format"); what is received is read by the library.
 
 A header is read without its body, so that a message nobody wants costs next to nothing whatever its size, and a header
 field or message type that is new to us is ignored, as the specification has it.
@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from salsa_agent.bus.dbus_api import Marshaller, SignatureTree, Unmarshaller
+from salsa_agent.bus.dbus_api import SignatureTree, Unmarshaller
+from salsa_agent.bus.encoding import encode as encode
 
 CALL, RETURN, ERROR, SIGNAL = 1, 2, 3, 4
 NO_REPLY_EXPECTED = 1
@@ -154,11 +156,6 @@ def _read(reader: Any, signature: str) -> list[Any]:
         reader.buf = bytearray()
 
 
-def encode(signature: str, values: list[Any]) -> bytes:
-    """A body. Raises ValueError for values that are not of their types, which only a defect of ours can bring about."""
-    return bytes(Marshaller(signature, values).marshall())
-
-
 def frame(
     kind: int,
     serial: int,
@@ -174,6 +171,27 @@ def frame(
     body: bytes = b"",
 ) -> bytes:
     """A whole message in little-endian order."""
+    if reply_serial or destination or error_name:
+        fields = _fields(path, interface, member, error_name, reply_serial, destination, signature)
+    else:
+        fields = _signal_fields(path, interface, member, signature)
+    start = struct.pack("<BBBBIII", 0x6C, kind, flags, 1, len(body), serial, len(fields))
+    return b"".join((start, fields, _PAD[len(fields) % 8], body))
+
+
+_PAD = [bytes(-length % 8) for length in range(8)]
+
+
+@lru_cache(maxsize=16)
+def _signal_fields(path: str, interface: str, member: str, signature: str) -> bytes:
+    """The same few again and again."""
+    return _fields(path, interface, member, "", 0, "", signature)
+
+
+def _fields(
+    path: str, interface: str, member: str, error_name: str, reply_serial: int, destination: str, signature: str
+) -> bytes:
+    """The header's fields; 16 octets stand before them, so their own offsets are aligned as the message's."""
     fields = bytearray()
     if path:
         _text(fields, b"\x01\x01o\x00", path)
@@ -191,9 +209,7 @@ def frame(
     if signature:
         _pad(fields)
         fields += b"\x08\x01g\x00" + bytes((len(signature),)) + signature.encode() + b"\x00"
-    start = struct.pack("<BBBBIII", 0x6C, kind, flags, 1, len(body), serial, len(fields))
-    _pad(fields)  # 16 octets stand before them, so their own offsets are aligned as the message's
-    return start + fields + body
+    return bytes(fields)
 
 
 def _text(fields: bytearray, lead: bytes, value: str) -> None:

@@ -19,7 +19,7 @@ class Results:
     def __init__(self, tools: Path, out: Path, counts: Counts) -> None:
         self._tools, self._out, self._counts = tools, out, counts
         self._begin = time.monotonic()
-        self._noise = report.noise()
+        self._noise = report.noise(counts.noise)
         self._tables: list[Table] = []
         self._plots: list[tuple[str, str]] = []
 
@@ -50,7 +50,7 @@ class Results:
 
     def _add(self, tables: list[Table]) -> None:
         self._tables += tables
-        self._noise += report.noise()
+        self._noise += report.noise(self._counts.noise)
         words = (HERE / "notes.md").read_text()
         page = report.page(report.machine(self._noise), self._tables, self._plots, words)
         (self._out / "results.md").write_text(page)
@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE, help="where results.md and the plots go")
     parser.add_argument("--quick", action="store_true", help="a few of each: does it work?")
     given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
     Results(given.tools, given.out, QUICK if given.quick else FULL).measure()
 
 

@@ -7,26 +7,40 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
 
+TEN, AGAIN = "ten addresses", "one, again and again"
+
 
 @dataclass(frozen=True)
 class Counts:
     """How much is measured. `rounds`: of everything that is interleaved."""
 
+    noise: int  # samples of it, after each part
     rounds: int
     events: int  # addresses of one peer in one round
-    slow_events: int  # of the shell loop
+    slow_events: int  # of those that take or need long
+    cases: tuple[str, ...]  # more than one address, for the agent and the floor
+    delays: tuple[float, ...]  # of the DNS, seconds; some things are measured with the first only
     starts: int
     idle: float  # seconds
-    storms: tuple[int, ...]  # addresses that come and go
-    storm_runs: int  # of the first size with the agent
+    rest: float  # seconds until the agent's budgets are full
+    storms: tuple[tuple[int, int], ...]  # addresses that come and go, and how many times with the agent
     reads: float  # seconds
     lookups: int
     sizes: tuple[int, ...]  # addresses on the host
     links: tuple[int, ...]
+    relays: tuple[int, ...]
 
 
-FULL = Counts(3, 10, 3, 7, 20.0, (1000, 5000), 50, 1.5, 5000, (1, 10, 100, 1000, 10000), (1, 10, 100))
-QUICK = Counts(1, 1, 1, 1, 0.5, (20,), 1, 0.2, 50, (1, 5), (2,))
+FULL = Counts(
+    noise=2000, rounds=3, events=10, slow_events=3, cases=(TEN, AGAIN), delays=(0.0, 0.02, 0.1), starts=7, idle=20.0,
+    rest=2.0, storms=((1000, 50), (5000, 3), (10000, 2)), reads=1.5, lookups=5000, sizes=(1, 10, 100, 1000, 10000),
+    links=(1, 10, 100), relays=(1, 8, 32, 64),
+)  # fmt: skip
+QUICK = Counts(
+    noise=100, rounds=1, events=1, slow_events=1, cases=(TEN,), delays=(0.02,), starts=1, idle=0.2,
+    rest=0.2, storms=((50, 1),), reads=0.2, lookups=50, sizes=(1, 5),
+    links=(2,), relays=(40,),
+)  # fmt: skip
 
 
 @dataclass

@@ -23,37 +23,41 @@ SERVER = "127.0.0.1"
 RELAY = "203.0.113.10"
 HIDDEN = "169.254.1.1"  # an address that does not count: with its last one a link would lose its routes
 PATIENCE = 30.0
+RTMGRP_IPV4_IFADDR = 0x10  # linux/rtnetlink.h
 BUS = """\
 <busconfig>
   <type>session</type>
   <listen>unix:path={socket}</listen>
   <auth>EXTERNAL</auth>
   <policy context="default">
-    <allow send_destination="*" eavesdrop="true"/> <allow eavesdrop="true"/> <allow own="*"/>
+    <allow user="*"/> <allow send_destination="*" eavesdrop="true"/> <allow eavesdrop="true"/> <allow own="*"/>
   </policy>
 </busconfig>
 """
 
 
 class Lab:
-    """The world of one measurement. `delay`: seconds until a DNS answer goes out. All is gone with the block."""
+    """The world of some measurements, one after the other. All is gone with the block.
 
-    def __init__(self, tools: Path, delay: float = 0.0) -> None:
+    `delay`: seconds until a DNS answer goes out. `exchanges`: how many a network's MX set has.
+    """
+
+    def __init__(self, tools: Path, delay: float = 0.0, exchanges: int = 1) -> None:
         self.tools = tools
-        self._delay = delay
-        self.host, self._far = Netns(), Netns()
+        self._delay, self._exchanges = delay, exchanges
+        self.host, self.far = Netns(), Netns()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.directory = Path(tempfile.mkdtemp(prefix="salsa-bench-", dir="/run"))  # /tmp is busy, and watched
             stack.callback(shutil.rmtree, self.directory)
             self.directory.chmod(0o755)
-            for space in (self.host, self._far):
+            for space in (self.host, self.far):
                 stack.enter_context(space)
                 space.sysctl("net/ipv6/conf/default/addr_gen_mode", 1)
-            veth(self.host, LINK, self._far, "down0")
+            veth(self.host, LINK, self.far, "down0")
             self.host.batch([f"addr add {HIDDEN}/32 dev {LINK}", f"route add {RELAY}/32 dev {LINK}"])
-            self._far.batch([f"addr add {RELAY}/32 dev down0", f"route add {HIDDEN}/32 dev down0"])
+            self.far.batch([f"addr add {RELAY}/32 dev down0", f"route add {HIDDEN}/32 dev down0"])
             resolver = Path("/etc/netns", self.host.name, "resolv.conf")  # `ip netns exec` lays it over the host's
             resolver.parent.mkdir(parents=True)
             stack.callback(shutil.rmtree, resolver.parent)
@@ -63,10 +67,10 @@ class Lab:
             config.write_text(BUS.format(socket=socket))
             self.start(["dbus-daemon", f"--config-file={config}", "--nofork", "--print-address=1"], ready="unix:")
             self._counter = self.directory / "questions"
-            microseconds = str(round(self._delay * 1e6))
-            self.start([self.tool("nameserver"), SERVER, "53", microseconds, str(self._counter)], ready="ready")
+            given = (SERVER, "53", str(round(self._delay * 1e6)), str(self._counter), str(self._exchanges))
+            self.start([self.tool("nameserver"), *given], ready="ready")
             relay = [sys.executable, "-m", "tests.lab.smtpserver", "--listen", RELAY, "--port", "25"]
-            self.start(relay, ready="listening", where=self._far)
+            self.start(relay, ready="listening", where=self.far)
             self._stack = stack.pop_all()
         return self
 
@@ -85,8 +89,12 @@ class Lab:
                 env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": self.bus, "DBUS_SESSION_BUS_ADDRESS": ""},
             )  # fmt: skip
         if ready and process.stdout and ready not in process.stdout.readline():
-            raise RuntimeError(f"{argv[0]} did not start: {(self.directory / 'log').read_text()}")
+            raise RuntimeError(f"{argv[0]} did not start: {self.log()}")
         return process
+
+    def log(self) -> str:
+        """What was written to standard error so far, by all that was started."""
+        return (self.directory / "log").read_text(errors="replace")
 
     def run(self, argv: Sequence[str], **options: Any) -> str:
         """Run a program inside to its end; what it printed."""
@@ -95,6 +103,15 @@ class Lab:
         if done.returncode:
             raise RuntimeError(f"{' '.join(argv)}: status {done.returncode}: {done.stderr.strip()}")
         return str(done.stdout)
+
+    @contextmanager
+    def addresses(self, *these: str) -> Iterator[None]:
+        """The link has these for the block."""
+        self.host.batch([f"addr add {one} dev {LINK}" for one in these])
+        try:
+            yield
+        finally:
+            self.host.batch([f"addr del {one} dev {LINK}" for one in these])
 
     def questions(self) -> int:
         """How many the name server was asked so far."""
@@ -115,27 +132,30 @@ class Lab:
 
 @dataclass
 class Peer:
-    """Something that is measured. `owns`: bus name, path, interface and property; empty: it only emits."""
+    """Something that is measured. `owns`: bus name, path, interface and property; None: it only emits."""
 
     label: str
     argv: Callable[[Lab], list[str]]
     owns: tuple[str, str, str, str] | None
 
 
-def agent(*lines: str, label: str = "salsa-agent") -> Peer:
+PEERS = Path(__file__).parent / "peers"
+
+
+def agent(*lines: str, label: str = "salsa-agent", program: Sequence[str] = ("-m", "salsa_agent.cli.agent")) -> Peer:
     """The agent, with these lines of configuration."""
 
     def argv(lab: Lab) -> list[str]:
         config = lab.directory / "salsa-agent.toml"
         config.write_text("".join(f"{line}\n" for line in lines))
-        return [sys.executable, "-m", "salsa_agent.cli.agent", "--bus", lab.bus, "--config", str(config)]
+        return [sys.executable, *program, "--bus", lab.bus, "--config", str(config)]
 
     return Peer(label, argv, ("org.salsa.Agent1", "/org/salsa/Agent1", "org.salsa.Agent1", "BestRelay"))
 
 
-PEERS = Path(__file__).parent / "peers"
 AGENT = agent("verify.enabled = false")
 VERIFYING = agent(label="salsa-agent, verifying")
+TINY = agent("verify.enabled = false", label="salsa-agent, receive buffer of 4 KiB", program=[str(PEERS / "tiny.py")])
 FLOOR = Peer(
     "C floor",
     lambda lab: [lab.tool("floor"), lab.bus, SERVER],
@@ -146,7 +166,17 @@ NAIVE = Peer(
     lambda lab: [sys.executable, str(PEERS / "naive.py"), lab.bus],
     ("bench.Naive", "/bench/Naive", "bench.Naive", "Relay"),
 )
-SHELL = Peer("shell loop", lambda lab: ["sh", str(PEERS / "shell.sh"), lab.bus], None)
+LEAN = Peer(
+    "lean Python",
+    lambda lab: [sys.executable, str(PEERS / "lean.py"), lab.bus, SERVER],
+    ("bench.Lean", "/bench/Lean", "bench.Lean", "Relay"),
+)
+# in a process namespace of its own, so that what the shell started ends with it
+SHELL = Peer(
+    "shell loop",
+    lambda lab: ["unshare", "--pid", "--fork", "--kill-child", "sh", str(PEERS / "shell.sh"), lab.bus],
+    None,
+)
 
 
 @contextmanager
@@ -158,10 +188,10 @@ def running(lab: Lab, peer: Peer) -> Iterator[subprocess.Popen[str]]:
             name = peer.owns[0]
             until(lambda: owner(lab, name), f"{peer.label} owns its name")
         else:
-            time.sleep(1.0)  # it has no way to say that it is ready
+            until(lambda: _followed(lab), f"{peer.label} follows the addresses")
         yield process
     finally:
-        process.terminate()
+        process.terminate() if peer.owns else process.kill()
         try:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -177,6 +207,12 @@ def owner(lab: Lab, name: str) -> bool:
         check=False, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     return done.stdout.strip() == "b true"
+
+
+def _followed(lab: Lab) -> bool:
+    """Whether anybody listens to the kernel for IPv4 addresses (proc(5): socket, protocol, process, groups)."""
+    sockets = lab.run(["cat", "/proc/net/netlink"]).splitlines()[1:]
+    return any(words[1] == "0" and int(words[3], 16) & RTMGRP_IPV4_IFADDR for words in map(str.split, sockets))
 
 
 def until(ready: Callable[[], object], what: str, *, patience: float = PATIENCE) -> None:

@@ -2,64 +2,143 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from benchmarks.figures import Counts, Progress, Table, both, p99, times
-from benchmarks.lab import AGENT, FLOOR, LINK, NAIVE, SHELL, VERIFYING, Lab, running
+from benchmarks.dispatchers import LINK as ITS_LINK
+from benchmarks.dispatchers import NETWORKD, NETWORKMANAGER, Dispatcher
+from benchmarks.figures import AGAIN, TEN, Counts, Progress, Table, both, p99, times
+from benchmarks.lab import AGENT, FLOOR, LEAN, LINK, NAIVE, SHELL, VERIFYING, Lab, Peer, running
 
+ONE = "one address"
+FIRST, SECOND = "first address of its link", "second address of its link"
 # Milliseconds between two addresses, so that they are no storm (rule E2: a round each 250 ms). Where others stay,
 # stay, losing the address is a round, too; where it is the same one, the relay of a host that is offline stays for 2 s
-# (E6).
-PAUSE, PAUSE_OTHERS, PAUSE_SAME = 300, 700, 2300
-DELAYS = (0.0, 0.02, 0.1)
+# (E6). A dispatcher has the link as new within the last.
+PAUSES = {ONE: 300, TEN: 700, AGAIN: 2300, FIRST: 700, SECOND: 100}
+PATIENCE, PATIENCE_SECOND = 20000, 1000  # milliseconds: a dispatcher that does take notice needs a tenth of the last
+# more addresses on the host, each of a network with relays of its own; those that are measured go before them
+OTHERS = [f"10.245.{n}.9/32" for n in range(9)]
 
 
-def events(lab: Lab, count: int, pause: int, *, same: bool = False) -> list[float]:
-    """Milliseconds of each address; the first one, which warms up whatever is warmed up, is left out."""
-    said = lab.run([lab.tool("latency"), lab.bus, LINK, str(count + 1), str(pause), str(int(same))])
-    return [float(line) / 1000 for line in said.split()[1:] if not line.startswith("-")]
+@dataclass
+class Values:
+    """What was measured in one case. Milliseconds; `asked`: for so many addresses."""
+
+    seen: list[float] = field(default_factory=list)
+    asked: int = 0
 
 
-def addresses(lab: Lab, count: int) -> None:
-    """More addresses on the host, each of a network with relays of its own; those that are measured go before them."""
-    lab.host.batch([f"addr add 10.{245 + n // 250 % 10}.{n % 250}.{9 + n // 2500}/32 dev {LINK}" for n in range(count)])
+class Latency:
+    """What was measured so far, by peer, delay of the DNS and case."""
 
+    def __init__(self, tools: Path, counts: Counts, progress: Progress) -> None:
+        self._tools, self._counts, self._progress = tools, counts, progress
+        self.values: dict[tuple[str, float, str], Values] = {}
+        self.absent: dict[str, str] = {}  # dispatchers that do not run here, and why
 
-def measure(tools: Path, counts: Counts, progress: Progress) -> tuple[list[Table], dict[str, list[float]]]:
-    """The tables, and the values by peer and delay for the plot."""
-    values: dict[tuple[str, float, str], list[float]] = {}
-    cases = [(0, False, "one address"), (9, False, "ten addresses"), (0, True, "one, again and again")]
-    for delay in DELAYS:
-        for _ in range(counts.rounds):
-            for peer in (FLOOR, AGENT, VERIFYING, NAIVE, SHELL):
-                for others, same, case in cases if delay == 0 and peer in (FLOOR, AGENT) else cases[:1]:
-                    progress(f"latency, {peer.label}, {delay * 1000:g} ms of DNS, {case}")
-                    with Lab(tools, delay) as lab, running(lab, peer):
-                        addresses(lab, others)
-                        pause = PAUSE_SAME if same else PAUSE_OTHERS if others else PAUSE
-                        count = counts.slow_events if same or peer is SHELL else counts.events
-                        values.setdefault((peer.label, delay, case), []).extend(events(lab, count, pause, same=same))
-    tables = []
-    for delay in DELAYS:
-        floor = values[FLOOR.label, delay, "one address"]
+    def round(self, delay: float) -> None:
+        """Everyone once, in turn."""
+        all_cases = delay == self._counts.delays[0]
+        with Lab(self._tools, delay) as lab:
+            for peer in (FLOOR, LEAN, AGENT, VERIFYING, NAIVE, SHELL):
+                for case in (ONE, *self._counts.cases) if all_cases and peer in (FLOOR, AGENT) else (ONE,):
+                    self._say(peer.label, delay, case)
+                    with running(lab, peer), lab.addresses(*OTHERS if case == TEN else ()):
+                        few = peer is SHELL or case == AGAIN
+                        count = self._counts.slow_events if few else self._counts.events
+                        self._events(lab, peer, delay, case, count)
+        for dispatcher in (NETWORKMANAGER, NETWORKD) if delay < 0.1 else ():
+            self._dispatch(dispatcher, delay, all_cases)
+
+    def _dispatch(self, dispatcher: Dispatcher, delay: float, all_cases: bool) -> None:
+        """One that runs its script when a link gets its first address."""
+        if dispatcher.label in self.absent:
+            return
+        with Lab(self._tools, delay) as lab:
+            self._say(dispatcher.label, delay, FIRST)
+            try:
+                dispatcher.start(lab)
+            except RuntimeError as error:
+                self.absent[dispatcher.label] = str(error)
+                self._progress(f"{dispatcher.label} does not run here: {error}\n{lab.log()}")
+                return
+            self._events(lab, dispatcher, delay, FIRST, self._counts.slow_events, dispatcher.undo)
+            if all_cases:
+                self._say(dispatcher.label, delay, SECOND)
+                dispatcher.take_address(lab)
+                self._events(lab, dispatcher, delay, SECOND, self._counts.slow_events)
+
+    def _say(self, label: str, delay: float, case: str) -> None:
+        self._progress(f"latency, {label}, {delay * 1000:g} ms of DNS, {case}")
+
+    def _events(
+        self, lab: Lab, of: Peer | Dispatcher, delay: float, case: str, count: int, undo: Sequence[str] = ()
+    ) -> None:
+        """So many addresses, and a first one, which warms up whatever is warmed up and is left out. No second does."""
+        link = LINK if isinstance(of, Peer) else ITS_LINK
+        patience = PATIENCE_SECOND if case == SECOND else PATIENCE
+        warming = 0 if case == SECOND else 1
+        numbers = (count + warming, PAUSES[case], int(case == AGAIN), patience)
+        said = lab.run(
+            ["env", f"DBUS_SYSTEM_BUS_ADDRESS={lab.bus}", lab.tool("latency"), lab.bus, link, *map(str, numbers), *undo]
+        )
+        values = self.values.setdefault((of.label, delay, case), Values())
+        values.asked += count
+        values.seen += [float(line) / 1000 for line in said.split()[warming:] if not line.startswith("-")]
+
+    def table(self, delay: float) -> Table:
+        """All that was measured with this delay."""
         table = Table(
             f"Event to signal, {delay * 1000:g} ms of DNS",
             ("", "median / p99, ms", "times the C floor", "p99 / median", "over the DNS, ms"),
         )
-        for (label, of, case), got in values.items():
-            if of == delay and got:
-                trips = 2 if label.startswith(AGENT.label) else 1
-                over = median(got) - trips * delay * 1000
-                own = values.get((FLOOR.label, delay, case), floor)
-                row = (f"{label}, {case}", both(got), times(got, own), f"{p99(got) / median(got):.1f}", f"{over:.2f}")
-                table.rows.append(row)
-        tables.append(table)
-    tables[-1].note = (
-        "The agent asks twice in a row where the others ask once: MX, then A and AAAA of what that found (rule C3). "
-        "The relay that is verified answers at once. `Again and again`: the address is the same each time; nothing of "
-        "it outlives the change of the network (rule E1), so for the agent it is as new."
+        floor = self.values[FLOOR.label, delay, ONE]
+        for (label, of, case), values in self.values.items():
+            if of != delay:
+                continue
+            seen, row = values.seen, [f"{label}, {case}"]
+            if len(seen) < values.asked:
+                row[0] += f" ({len(seen)} of {values.asked} came)"
+            if seen:
+                over = median(seen) - _trips(label) * delay * 1000
+                own = self.values.get((FLOOR.label, delay, case), floor)
+                row += [both(seen), times(seen, own.seen), f"{p99(seen) / median(seen):.1f}", f"{over:.2f}"]
+            else:
+                row += ["none came", "", "", ""]
+            table.rows.append(row)
+        table.note = " ".join(f"{label} does not run here." for label in self.absent)
+        return table
+
+
+def _trips(label: str) -> int:
+    """How many DNS answers lie between an address and its signal."""
+    if label.startswith(AGENT.label):
+        return 2  # MX; A and AAAA of what that found (rule C3)
+    return 1 if label in (FLOOR.label, LEAN.label, NAIVE.label) else 2  # the script: the first name has no relay
+
+
+def measure(tools: Path, counts: Counts, progress: Progress) -> tuple[list[Table], dict[str, list[float]]]:
+    """The tables, and the values by peer and delay for the plot."""
+    latency = Latency(tools, counts, progress)
+    for delay in counts.delays:
+        for _ in range(counts.rounds):
+            latency.round(delay)
+    tables = [latency.table(delay) for delay in counts.delays]
+    tables[0].note += (
+        " The dispatchers run a script with the body of the shell loop, for NetworkManager's `up` and for networkd's "
+        "`routable`. The time is the same as for the others: from the address, which is the first of a link that they "
+        "see to, until the signal; the kernel is given it, they find it there. A second address is one more on the "
+        f"same link; it is waited for {PATIENCE_SECOND / 1000:g} s."
     )
-    plotted = {f"{label}, {delay * 1000:g} ms": got for (label, delay, case), got in values.items()
-               if case == "one address"}  # fmt: skip
+    tables[-1].note += (
+        " The agent asks twice in a row where the floor, lean Python and the naive stack ask once: MX, then A and AAAA "
+        "of what that found (rule C3). The shell loop and the dispatchers ask one level after the other, and the "
+        "second has the relay. The relay that is verified answers at once. `Again and again`: the address is the same "
+        "each time; nothing of it outlives the change of the network (rule E1), so for the agent it is as new."
+    )
+    plotted = {f"{label}, {delay * 1000:g} ms": values.seen for (label, delay, case), values in latency.values.items()
+               if case in (ONE, FIRST) and values.seen}  # fmt: skip
     return tables, plotted

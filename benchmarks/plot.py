@@ -9,7 +9,7 @@ from statistics import median
 
 from benchmarks.figures import p99
 
-WIDTH, LEFT, RIGHT, ROW, MARGIN = 760, 230, 40, 24, 44
+WIDTH, LEFT, RIGHT, ROW, MARGIN = 760, 250, 40, 24, 44
 INK, BAR, LATE, GRID = "#24292f", "#4078c0", "#c6d7ef", "#d0d7de"
 
 

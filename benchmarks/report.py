@@ -15,7 +15,7 @@ from benchmarks.figures import Table, p99
 LIBRARIES = ("dbus-next", "pyroute2", "dnspython")
 
 
-def noise(samples: int = 2000) -> list[float]:
+def noise(samples: int) -> list[float]:
     """Milliseconds that the same millisecond or so of work takes, over and over: what the machine adds of itself."""
     seen = []
     for _ in range(samples):
@@ -31,9 +31,10 @@ def machine(loud: Sequence[float]) -> str:
         (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
          if line.startswith("model name")), platform.machine(),
     )  # fmt: skip
+    kernel = ".".join(platform.release().split(".")[:2])
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     return (
-        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} x {model}, Linux {platform.release()}, "
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} x {model}, Linux {kernel}, "
         f"Python {platform.python_version()}, {libraries}. Load {os.getloadavg()[0]:.1f}. Noise: the same work took "
         f"{median(loud):.2f} ms in the median, {p99(loud):.2f} ms at the 99th percentile, {max(loud):.1f} ms at most."
     )
@@ -43,7 +44,7 @@ def table(one: Table) -> str:
     """A table in Markdown."""
     rows = [one.head, ["---"] * len(one.head), *one.rows]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([f"### {one.title}", "", *lines, *(["", one.note] if one.note else [])])
+    return "\n".join([f"### {one.title}", "", *lines, *(["", one.note.strip()] if one.note else [])])
 
 
 def page(where: str, tables: Sequence[Table], plots: Sequence[tuple[str, str]], words: str) -> str:

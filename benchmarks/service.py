@@ -14,13 +14,14 @@ def reads(tools: Path, counts: Counts, progress: Progress) -> list[Table]:
     """Properties.Get of the relay."""
     got: dict[tuple[str, int], list[tuple[float, ...]]] = {}
     for n in range(counts.rounds):
-        for peer in (FLOOR, AGENT, NAIVE):
-            assert peer.owns
-            progress(f"D-Bus reads, {peer.label}, {n + 1} of {counts.rounds}")
-            with Lab(tools) as lab, running(lab, peer):
-                for window in (1, 32):
-                    said = lab.run([lab.tool("reads"), lab.bus, *peer.owns, str(counts.reads), str(window)])
-                    got.setdefault((peer.label, window), []).append(tuple(map(float, said.split())))
+        with Lab(tools) as lab:
+            for peer in (FLOOR, AGENT, NAIVE):
+                assert peer.owns
+                progress(f"D-Bus reads, {peer.label}, {n + 1} of {counts.rounds}")
+                with running(lab, peer):
+                    for window in (1, 32):
+                        said = lab.run([lab.tool("reads"), lab.bus, *peer.owns, str(counts.reads), str(window)])
+                        got.setdefault((peer.label, window), []).append(tuple(map(float, said.split())))
     table = Table("D-Bus reads", ("", "calls a second", "one call, median / p99, us"))
     for (label, window), seen in got.items():
         calls, middle, late = (median(values) for values in zip(*seen, strict=True))

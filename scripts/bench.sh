@@ -3,7 +3,8 @@
 
 is_root || fail 1 "the measurements take place in network namespaces, so they need root; type: sudo ./run bench"
 ensure_venv test
-need bind9-dnsutils dbus-daemon gcc iproute2 libc6-dev libsystemd-dev pkg-config postfix systemd
+need bind9-dnsutils dbus-daemon gcc iproute2 libc6-dev libsystemd-dev network-manager networkd-dispatcher pkg-config postfix \
+	systemd util-linux
 mkdir -p "$cache/bench"
 for source in benchmarks/tools/*.c benchmarks/peers/*.c; do
 	# shellcheck disable=SC2046  # options

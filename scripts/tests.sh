@@ -14,7 +14,7 @@ if [ $# -eq 0 ]; then
 	"$bin/ruff" format --check
 	"$bin/mypy"
 	"$bin/lint-imports"
-	shellcheck -x run .ci/run scripts/*.sh scripts/lib/*.sh networkmanager/90-salsa-agent
+	shellcheck -x run .ci/run scripts/*.sh scripts/lib/*.sh benchmarks/peers/*.sh networkmanager/90-salsa-agent
 fi
 
 # Namespaces of their own for processes and mounts, and a scratch directory that is a mount: when the shell in

@@ -17,14 +17,24 @@ from tests.lab.run import run
 def test_a_quick_run_writes_every_table_and_plot(tmp_path: Path) -> None:
     done = run("bench", "--quick", "--out", str(tmp_path))
     results = (tmp_path / "results.md").read_text()
-    for title in ("Event to signal, 0 ms", "Start", "Size and idleness", "Storms", "D-Bus reads", "Postfix", "Growth"):
+    for title in ("Event to signal, 20 ms", "Start", "Size and idleness", "Storms", "D-Bus reads", "Postfix", "Growth"):
         assert f"### {title}" in results
-    assert "none came" not in results
-    assert re.search(r"\| salsa-agent, 20 come and go \| 1 of 1 \|", results)
+    for peer in ("C floor", "lean Python", "salsa-agent", "salsa-agent, verifying", "naive stack", "shell loop"):
+        assert re.search(rf"^\| {peer}, one address \| [\d.]+ / ", results, re.MULTILINE), peer
+    for dispatcher in ("NetworkManager", "networkd"):
+        row = f"| {dispatcher}'s dispatcher, {{}} address of its link"
+        assert re.search(re.escape(row.format("first")) + r" \| [\d.]+ / ", results), dispatcher
+        assert row.format("second") + " (0 of 1 came) | none came |" in results
+    assert results.count("none came") == 2
+    storm = r"\| salsa-agent{}, 50 come and go = 100 changes \| 1 of 1 \|.*\| {} \| [\d.]+ \|\n"
+    assert re.search(storm.format("", r"\d+"), results)
+    assert re.search(storm.format(", receive buffer of 4 KiB", r"[1-9]\d*"), results), "the small buffer overran"
+    for grown in ("5 addresses", "2 links", "40 exchanges in the MX set", "40 static relays"):
+        assert f"| {grown} |" in results
     for picture in ("latency.svg", "growth.svg"):
         assert f"]({picture})" in results
         ElementTree.parse(tmp_path / picture)
-    assert "storm, 20 addresses come and go, salsa-agent" in done.stderr  # its progress
+    assert "storm, 50 addresses come and go, salsa-agent" in done.stderr  # its progress
 
 
 def test_a_plot_holds_what_it_is_given() -> None:

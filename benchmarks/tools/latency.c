@@ -1,8 +1,9 @@
-// latency BUS LINK COUNT PAUSE_MS SAME: from an address to the signal that names its relay, in microseconds, one a line.
+// latency BUS LINK COUNT PAUSE_MS SAME PATIENCE_MS [COMMAND…]: from an address to the signal that names its relay, in
+// microseconds, one a line.
 //
 // Adds 10.b.c.7/32 to LINK by netlink, waits for a signal on BUS that holds `mx-b-c.relay.test` (nameserver.c), removes
-// the address, and pauses. The time runs from just before the kernel is asked until the signal is read. -1: none came
-// within 20 s. SAME 1: the same address each time.
+// the address, runs COMMAND, and pauses, but not after the last. The time runs from just before the kernel is asked until the signal is read.
+// -1: none came within PATIENCE_MS. SAME 1: the same address each time.
 #include <arpa/inet.h>
 #include <err.h>
 #include <linux/netlink.h>
@@ -14,10 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <systemd/sd-bus.h>
 #include <time.h>
+#include <unistd.h>
 
-static const uint64_t PATIENCE = 20000000;
 static char wanted[64];
 static uint64_t seen;
 
@@ -97,11 +99,27 @@ static void change_address(int sock, int type, int flags, unsigned link, in_addr
 		errx(1, "the address cannot be changed: %s", strerror(-reply.body.error));
 }
 
+static void run(char **command)
+{
+	int status;
+	pid_t child = fork();
+	if (!child) {
+		dup2(STDERR_FILENO, STDOUT_FILENO);
+		execvp(*command, command);
+		err(127, "%s", *command);
+	}
+	if (child < 0 || waitpid(child, &status, 0) < 0)
+		err(1, "%s", *command);
+	if (status)
+		errx(1, "%s failed", *command);
+}
+
 int main(int argc, char **argv)
 {
-	if (argc != 6)
-		errx(2, "usage: latency BUS LINK COUNT PAUSE_MS SAME");
+	if (argc < 7)
+		errx(2, "usage: latency BUS LINK COUNT PAUSE_MS SAME PATIENCE_MS [COMMAND...]");
 	int count = atoi(argv[3]), pause = atoi(argv[4]), same = atoi(argv[5]);
+	uint64_t patience = atoi(argv[6]) * 1000ull;
 	unsigned link = if_nametoindex(argv[2]);
 	int sock = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
 	sd_bus *bus = NULL;
@@ -118,12 +136,15 @@ int main(int argc, char **argv)
 		snprintf(wanted, sizeof wanted, "mx-%u-%u.relay.test", b, c);
 		uint64_t begin = now();
 		change_address(sock, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, link, address);
-		until(bus, begin + PATIENCE);
+		until(bus, begin + patience);
 		printf("%lld\n", seen ? (long long)(seen - begin) : -1);
 		fflush(stdout);
 		wanted[0] = 0;
 		change_address(sock, RTM_DELADDR, 0, link, address);
-		until(bus, now() + pause * 1000ull);
+		if (argc > 7)
+			run(argv + 7);
+		if (i + 1 < count)
+			until(bus, now() + pause * 1000ull);
 	}
 	return 0;
 }

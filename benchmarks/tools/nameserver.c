@@ -1,11 +1,12 @@
-// nameserver ADDRESS PORT DELAY_US COUNTER: the DNS of the benchmarks, the same for everyone who is measured.
+// nameserver ADDRESS PORT DELAY_US COUNTER EXCHANGES: the DNS of the benchmarks, the same for everyone who is measured.
 //
 // For any a, b, c, d:
 //   d.c.b.a.in-addr.arpa   NXDOMAIN
-//   c.b.a.in-addr.arpa     MX 10 mx-b-c.relay.test.
+//   c.b.a.in-addr.arpa     MX 10 mx-b-c.relay.test., and so many EXCHANGES in all: MX 11 mx-b-c-1.relay.test. …
 //   b.a.in-addr.arpa       MX 20 mx-b.relay.test.
 //   *.relay.test           A 203.0.113.10, no AAAA
-// Each answer goes out DELAY_US after its question came. COUNTER is a file of 8 octets: how many questions came so far.
+// Each answer goes out DELAY_US after its question came; what is longer than 512 octets, by TCP only, and there at once.
+// COUNTER is a file of 8 octets: how many questions came so far.
 #define _GNU_SOURCE // ppoll
 #include <arpa/inet.h>
 #include <err.h>
@@ -20,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { A = 1, SOA = 6, MX = 15, WAITING = 1 << 16, MESSAGE = 512 };
+enum { A = 1, SOA = 6, MX = 15, WAITING = 1 << 16, QUESTION = 256, MESSAGE = 512, LONGEST = 16384, MOST = 200 };
 
 struct waiting {
 	uint64_t due; // microseconds
@@ -30,6 +31,7 @@ struct waiting {
 };
 static struct waiting queue[WAITING]; // the delay is the same for all: first in, first out
 static unsigned first, after_last;
+static unsigned exchanges;
 
 static uint64_t now(void)
 {
@@ -63,7 +65,7 @@ static unsigned char *put_record(unsigned char *at, unsigned type)
 	return put16(at, 300);
 }
 
-// Turn the question in `message` into its answer; its length, or 0 for what is no question.
+// Turn the question in `message`, which has LONGEST octets, into its answer; its length, or 0 for what is no question.
 static size_t answer(unsigned char *message, size_t length)
 {
 	char labels[12][64];
@@ -90,16 +92,19 @@ static size_t answer(unsigned char *message, size_t length)
 		nxdomain = 1;
 	} else if (reverse && type == MX && (count == 5 || count == 4)) {
 		char relay[64];
-		if (count == 5)
-			snprintf(relay, sizeof relay, "mx-%.20s-%.20s", labels[1], labels[0]);
-		else
-			snprintf(relay, sizeof relay, "mx-%.20s", labels[0]);
-		end = put_record(end, MX);
-		size = end;
-		end = put16(size + 2, count == 5 ? 10 : 20);
-		end = put_label(put_label(put_label(end, relay), "relay"), "test");
-		*end++ = 0;
-		answers = 1;
+		answers = count == 5 ? exchanges : 1;
+		for (int n = 0; n < answers; n++) {
+			int used = count == 5 ? snprintf(relay, sizeof relay, "mx-%.20s-%.20s", labels[1], labels[0])
+					      : snprintf(relay, sizeof relay, "mx-%.20s", labels[0]);
+			if (n)
+				snprintf(relay + used, sizeof relay - used, "-%d", n);
+			end = put_record(end, MX);
+			size = end;
+			end = put16(size + 2, (count == 5 ? 10 : 20) + n);
+			end = put_label(put_label(put_label(end, relay), "relay"), "test");
+			*end++ = 0;
+			put16(size, end - size - 2);
+		}
 	} else if (!reverse && type == A) {
 		end = put_record(end, A);
 		size = end;
@@ -118,7 +123,7 @@ static size_t answer(unsigned char *message, size_t length)
 		end += 20;
 	}
 	if (size)
-		put16(size, end - size - 2);
+		put16(size, end - size - 2); // of the last record
 	message[2] = 0x85; // QR, AA, RD
 	message[3] = 0x80 | (nxdomain ? 3 : 0);
 	put16(message + 4, 1);
@@ -128,20 +133,58 @@ static size_t answer(unsigned char *message, size_t length)
 	return end - message;
 }
 
+// Take one question from a connection that waits, and answer it.
+static void serve_stream(int listening)
+{
+	static unsigned char framed[2 + LONGEST];
+	int sock = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+	if (sock < 0)
+		return;
+	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){1, 0}, sizeof(struct timeval));
+	if (recv(sock, framed, 2, MSG_WAITALL) == 2) {
+		size_t length = framed[0] << 8 | framed[1];
+		if (length <= QUESTION && recv(sock, framed + 2, length, MSG_WAITALL) == (ssize_t)length) {
+			length = answer(framed + 2, length);
+			put16(framed, length);
+			send(sock, framed, 2 + length, MSG_NOSIGNAL);
+		}
+	}
+	close(sock);
+}
+
+// As `answer`, in MESSAGE octets: what is longer is cut off.
+static size_t answer_short(unsigned char *message, size_t length)
+{
+	static unsigned char whole[LONGEST];
+	memcpy(whole, message, length);
+	size_t full = answer(whole, length);
+	if (full <= MESSAGE) {
+		memcpy(message, whole, full);
+		return full;
+	}
+	message[2] = 0x87; // QR, AA, TC, RD
+	message[3] = 0x80;
+	return length;
+}
+
 int main(int argc, char **argv)
 {
-	if (argc != 5)
-		errx(2, "usage: nameserver ADDRESS PORT DELAY_US COUNTER");
+	if (argc != 6)
+		errx(2, "usage: nameserver ADDRESS PORT DELAY_US COUNTER EXCHANGES");
+	exchanges = atoi(argv[5]);
+	if (exchanges < 1 || exchanges > MOST)
+		errx(2, "EXCHANGES: 1 to %d", MOST);
 	uint64_t delay = strtoull(argv[3], NULL, 10);
 	int file = open(argv[4], O_RDWR | O_CREAT, 0644);
 	if (file < 0 || ftruncate(file, 8))
 		err(1, "%s", argv[4]);
 	uint64_t *counter = mmap(NULL, 8, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
 	struct sockaddr_in here = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[2]))};
-	int sock = socket(AF_INET, SOCK_DGRAM, 0), size = 8 << 20;
+	int sock = socket(AF_INET, SOCK_DGRAM, 0), stream = socket(AF_INET, SOCK_STREAM, 0), size = 8 << 20;
 	inet_pton(AF_INET, argv[1], &here.sin_addr);
 	setsockopt(sock, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
-	if (counter == MAP_FAILED || bind(sock, (struct sockaddr *)&here, sizeof here))
+	if (counter == MAP_FAILED || bind(sock, (struct sockaddr *)&here, sizeof here) ||
+	    bind(stream, (struct sockaddr *)&here, sizeof here) || listen(stream, 64))
 		err(1, "%s", argv[1]);
 	puts("ready");
 	fflush(stdout);
@@ -153,16 +196,18 @@ int main(int argc, char **argv)
 			left = (struct timespec){wait / 1000000, wait % 1000000 * 1000};
 			timeout = &left;
 		}
-		struct pollfd ready = {sock, POLLIN, 0};
-		ppoll(&ready, 1, timeout, NULL);
+		struct pollfd ready[] = {{sock, POLLIN, 0}, {stream, POLLIN, 0}};
+		ppoll(ready, 2, timeout, NULL);
+		if (ready[1].revents)
+			serve_stream(stream);
 		for (;;) {
 			struct waiting *one = &queue[after_last % WAITING];
 			socklen_t to = sizeof one->to;
-			ssize_t got = recvfrom(sock, one->message, 256, MSG_DONTWAIT, (struct sockaddr *)&one->to, &to);
+			ssize_t got = recvfrom(sock, one->message, QUESTION, MSG_DONTWAIT, (struct sockaddr *)&one->to, &to);
 			if (got < 0)
 				break;
 			++*counter;
-			one->length = answer(one->message, got);
+			one->length = answer_short(one->message, got);
 			one->due = now() + delay;
 			if (one->length && delay)
 				after_last++;

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from time import monotonic
 
 from salsa_agent import hosts
 from salsa_agent.core.model import Answer, Outcome, Question, RRType, Server
@@ -78,8 +79,7 @@ class Asking:
         self._resolver = resolver
         self._question = question
         self._done = done
-        self._loop = asyncio.get_running_loop()
-        self._started = self._loop.time()
+        self._started = monotonic()
         self._aliases = 0  # whose target had to be asked for
         self._ttls: list[int] = []  # of the replies so far
         self._authenticated = True
@@ -87,7 +87,7 @@ class Asking:
         self._cancelled = False
         answer = self._guarded(self._begin)
         if answer is not None:
-            self._loop.call_soon(self._end, answer)
+            asyncio.get_running_loop().call_soon(self._end, answer)
 
     def cancel(self) -> None:
         """The answer is no longer wanted. Twice does no harm."""
@@ -199,12 +199,12 @@ class Asking:
             authenticated=self._authenticated,
             rcode=reply.rcode,
             server=server_text(server),
-            elapsed=self._loop.time() - self._started,
+            elapsed=monotonic() - self._started,
             alias_of="" if reply.canonical == self._first else name_text(reply.canonical),
         )
 
     def _failed(self, reason: str, rcode: str = "", server: str = "") -> Answer:
-        elapsed = self._loop.time() - self._started
+        elapsed = monotonic() - self._started
         return Answer(Outcome.FAILED, rcode=rcode, server=server, elapsed=elapsed, reason=reason)
 
 

@@ -10,8 +10,10 @@ import asyncio
 import select
 import socket
 from collections.abc import Callable
+from time import monotonic
 from weakref import WeakKeyDictionary
 
+AT_ONCE = 4
 MAX_DATAGRAM = 4096  # a query without EDNS is answered in 512 (RFC 1035 section 4.2.1)
 
 Heard = Callable[[bytes], None]
@@ -30,7 +32,7 @@ class Replies:
     def wait(self, sock: socket.socket, deadline: float, heard: Heard, failed: Failed) -> None:
         """Give each datagram to `heard` until it drops the socket; `failed` is told why none comes, the socket dropped.
 
-        `deadline`: of the loop's clock; then `failed` is told TimeoutError.
+        `deadline`: of the monotonic clock, the loop's; then `failed` is told TimeoutError.
         """
         fd = sock.fileno()
         self._epoll.register(fd, select.EPOLLIN)
@@ -51,23 +53,31 @@ class Replies:
         self._timer = None if when is None else asyncio.get_running_loop().call_at(when, self._time_out)
 
     def _ready(self) -> None:
-        """Read one datagram of each socket in a turn of the loop, so that a flood does not stop it."""
-        for fd, _ in self._epoll.poll(0):
-            if fd not in self._waiting:
-                continue
-            sock, heard, failed, _ = self._waiting[fd]
-            try:
-                wire = sock.recv(MAX_DATAGRAM)
-            except BlockingIOError:  # the checksum was wrong, select(2)
-                continue
-            except OSError as error:
-                self.drop(sock)
-                failed(error)
-            else:
-                heard(wire)
+        """Read what is there and what comes meanwhile: the answers of one round come together, and are one batch.
+
+        But at most so many datagrams of each socket in a turn of the loop, so that a flood does not stop it.
+        """
+        for _ in range(AT_ONCE):
+            ready = self._epoll.poll(0)
+            if not ready:
+                break
+            for fd, _events in ready:
+                if fd in self._waiting:
+                    self._read(*self._waiting[fd])
+
+    def _read(self, sock: socket.socket, heard: Heard, failed: Failed, _deadline: float) -> None:
+        try:
+            wire = sock.recv(MAX_DATAGRAM)
+        except BlockingIOError:  # the checksum was wrong, select(2)
+            return
+        except OSError as error:
+            self.drop(sock)
+            failed(error)
+        else:
+            heard(wire)
 
     def _time_out(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         for sock, _, failed, deadline in list(self._waiting.values()):
             if deadline <= now and sock.fileno() >= 0:  # what is told may drop others
                 self.drop(sock)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from time import monotonic
 from typing import NamedTuple
 
 from salsa_agent.core.model import Server
@@ -51,11 +52,12 @@ class Try:
     `cancel`. The constructor raises ServerFailed.
     """
 
-    __slots__ = ("_deadline", "_done", "_sent", "_server", "_sock", "_waits")
+    __slots__ = ("_deadline", "_done", "_replies", "_sent", "_server", "_sock", "_waits")
 
     def __init__(self, server: Server, sent: bytes, timeout: float, done: Callable[[Result], None]) -> None:
         self._server, self._sent, self._done = server, sent, done
-        self._deadline = asyncio.get_running_loop().time() + timeout
+        self._deadline = monotonic() + timeout
+        self._replies = replies()
         self._sock: socket.socket | None = None
         self._waits: asyncio.TimerHandle | asyncio.Task[None] | None = None  # for a route, or for TCP
         self._send()
@@ -63,7 +65,7 @@ class Try:
     def cancel(self) -> None:
         """Give up. Twice does no harm."""
         if self._sock is not None:
-            replies().drop(self._sock)
+            self._replies.drop(self._sock)
         if self._waits is not None:
             self._waits.cancel()
 
@@ -74,14 +76,13 @@ class Try:
         except OSError as error:
             if error.errno not in NO_ROUTE_YET:
                 raise ServerFailed(_said(error)) from error
-            loop = asyncio.get_running_loop()
-            again = min(loop.time() + ROUTE_PAUSE, self._deadline)
-            self._waits = loop.call_at(again, self._send_again, _said(error))
+            again = min(monotonic() + ROUTE_PAUSE, self._deadline)
+            self._waits = asyncio.get_running_loop().call_at(again, self._send_again, _said(error))
         else:
-            replies().wait(sock, self._deadline, self._heard, self._lost)
+            self._replies.wait(sock, self._deadline, self._heard, self._lost)
 
     def _send_again(self, trouble: str) -> None:
-        if asyncio.get_running_loop().time() >= self._deadline:
+        if monotonic() >= self._deadline:
             self._done(NoReply(trouble))
             return
         try:
@@ -94,7 +95,7 @@ class Try:
         if not is_reply(wire, self._sent):
             return
         assert self._sock is not None
-        replies().drop(self._sock)
+        self._replies.drop(self._sock)
         if is_truncated(wire):
             self._waits = asyncio.get_running_loop().create_task(self._ask_over_tcp(), name="TCP")
         else:

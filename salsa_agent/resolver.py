@@ -13,8 +13,9 @@ from time import monotonic
 from salsa_agent import hosts
 from salsa_agent.core.model import Answer, Outcome, Question, RRType, Server
 from salsa_agent.printable import printable
+from salsa_agent.resolver_names import name_text, query_name
 from salsa_agent.resolver_try import NoReply, Result, Try
-from salsa_agent.resolver_wire import Query, ServerFailed, name_text, query_name, read
+from salsa_agent.resolver_wire import Query, ServerFailed, read
 
 MAX_SERVERS = 3
 MAX_ALIASES = 8  # CNAMEs whose target has to be asked for
@@ -117,7 +118,7 @@ class Asking:
             return self._failed("no server to ask")
         try:
             self._first = query_name(question.name)
-        except ServerFailed as error:
+        except ValueError as error:
             return self._failed(str(error))
         return self._ask(Query(self._first, question.rtype))
 

@@ -7,15 +7,13 @@ for a hostile one.
 
 from __future__ import annotations
 
-import re
 import secrets
 import struct
 from dataclasses import dataclass
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from salsa_agent.core.model import IPAddress, Mx, Outcome, RRType
-from salsa_agent.resolver_library import dns
+from salsa_agent.resolver_names import MAX_NAME, Name, rcode_text, text_of
 
 QR, OPCODE, AA, TC, RD, AD, RCODE = 0x8000, 0x7800, 0x0400, 0x0200, 0x0100, 0x0020, 0x000F
 
@@ -27,20 +25,12 @@ NS, CNAME, SOA = 2, 5, 6
 TYPES = {RRType.A: 1, RRType.MX: 15, RRType.AAAA: 28}
 
 MAX_CHAIN = 16  # CNAMEs in one reply
-MAX_NAME = 255  # bytes, RFC 1035 section 2.3.4
 MAX_STEPS = 1 << 17  # labels and pointers in one reply; the fullest honest one has half as many
-
-Name = bytes  # a name of a message: uncompressed, in lower case
 
 _HEADER = struct.Struct("!6H")
 _RECORD = struct.Struct("!HHIH")
 _PREFERENCE = struct.Struct("!H")
 _SOA_TIMES = struct.Struct("!5I")
-
-
-# what nearly all names are, so that the library need not take them apart: nothing to escape (RFC 1035 section 5.1)
-_PLAIN = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}", re.ASCII)
-_PLAIN_LABELS = re.compile(rb"[A-Za-z0-9_.-]+")  # joined by dots
 
 
 class ServerFailed(Exception):
@@ -92,16 +82,6 @@ class Reply:
     alias: Name | None = None
 
 
-def query_name(text: str) -> Name:
-    """The absolute name. Raises ServerFailed when it is none: no server could answer."""
-    if len(text) < MAX_NAME - 1 and _PLAIN.fullmatch(text):
-        return b"".join([b"%c%b" % (len(label), label) for label in text.encode().split(b".")]) + b"\0"
-    try:
-        return dns.name.from_text(text).to_digestable()
-    except (dns.exception.DNSException, ValueError) as error:  # UnicodeError is a ValueError
-        raise ServerFailed("not a domain name") from error
-
-
 def is_reply(wire: bytes, sent: bytes) -> bool:
     """Whether this message has the id and the question that were sent (RFC 5452 section 9.1)."""
     if len(wire) < _HEADER.size or wire[:2] != sent[:2]:
@@ -124,7 +104,7 @@ def read(wire: bytes, query: Query) -> Reply:
     """What the reply says. Raises ServerFailed for an error, and for what cannot be read."""
     rcode = wire[3] & RCODE
     if rcode not in (NOERROR, NXDOMAIN):
-        text = dns.rcode.to_text(dns.rcode.Rcode(rcode))
+        text = rcode_text(rcode)
         raise ServerFailed(text, text)
     text = "NXDOMAIN" if rcode else "NOERROR"
     try:
@@ -219,7 +199,7 @@ class _Reader:
         if self.query.rtype is RRType.MX:
             (preference,) = _PREFERENCE.unpack_from(self.wire, start)
             self.at = start + _PREFERENCE.size
-            return Mx(preference, _text(tuple(self._labels())))
+            return Mx(preference, text_of(tuple(self._labels())))
         kind, size = (IPv4Address, 4) if self.query.rtype is RRType.A else (IPv6Address, 16)
         if end - start != size:
             raise Malformed("malformed reply")
@@ -253,25 +233,6 @@ class _Reader:
                 raise Malformed("malformed reply")
         self.at = behind or at + 1
         return labels
-
-
-def name_text(name: Name) -> str:
-    """The name as text; see `_text`."""
-    labels: list[bytes] = []
-    at = 0
-    while length := name[at]:
-        labels.append(name[at + 1 : at + 1 + length])
-        at += length + 1
-    return _text(tuple(labels))
-
-
-@lru_cache(maxsize=256)
-def _text(labels: tuple[bytes, ...]) -> str:
-    """The name as text, with a trailing dot; what is not printable ASCII is escaped (RFC 1035 section 5.1)."""
-    joined = b".".join(labels)
-    if _PLAIN_LABELS.fullmatch(joined) and joined.count(b".") == len(labels) - 1:
-        return joined.decode() + "."
-    return dns.name.Name((*labels, b"")).to_text()
 
 
 def _is_within(name: Name, zone: Name) -> bool:

@@ -46,3 +46,16 @@ import salsa_agent.resolver_library
 print(sys.modules["importlib.metadata"] is before, importlib.metadata is before)
 """)
     assert said.split() == ["True", "True"]
+
+
+def test_it_is_imported_when_the_first_name_comes_that_is_not_plain() -> None:
+    said = python(r"""
+import sys
+import salsa_agent.agent
+from salsa_agent.resolver_names import name_text, query_name, rcode_text
+found = [query_name("2.0.192.in-addr.arpa"), name_text(b"\x02MX\0"), name_text(b"\0"), rcode_text(3)]
+print("dns.name" in sys.modules)
+found = [query_name(r"a\.b"), name_text(b"\x03a.b\0"), rcode_text(9)]
+print("dns.name" in sys.modules, *found)
+""")
+    assert said.split() == ["False", "True", r"b'\x03a.b\x00'", r"a\.b.", "NOTAUTH"]

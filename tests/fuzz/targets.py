@@ -23,7 +23,17 @@ from typing import Any
 import dns.message
 import dns.rrset
 
-from salsa_agent import config, hosts, linkrelays, outputs, resolvconf, resolver_try, resolver_wire, tell
+from salsa_agent import (
+    config,
+    hosts,
+    linkrelays,
+    outputs,
+    resolvconf,
+    resolver_names,
+    resolver_try,
+    resolver_wire,
+    tell,
+)
 from salsa_agent.bus import values, wire
 from salsa_agent.cli.show_text import clean
 from salsa_agent.core.model import (
@@ -44,7 +54,8 @@ from salsa_agent.core.settings import Settings, Verify
 from salsa_agent.logs import LineFormatter
 from salsa_agent.printable import printable
 from salsa_agent.resolver import server_text
-from salsa_agent.resolver_wire import Query, ServerFailed, query_name
+from salsa_agent.resolver_names import query_name
+from salsa_agent.resolver_wire import Query, ServerFailed
 from salsa_agent.smtp_channel import Channel
 from salsa_agent.smtp_dialogue import Dialogue
 from salsa_agent.verify import Conversation, Verifier, _failed
@@ -336,7 +347,7 @@ def _label_text(name: bytes) -> str:
     labels = tuple(label[:63] for label in name.split(b".") if label)
     while sum(map(len, labels)) + len(labels) > 254:
         labels = labels[:-1]
-    return resolver_wire._text(labels)
+    return resolver_names.text_of(labels)
 
 
 def _plain(value: object) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -121,4 +120,4 @@ def _server(index: int, family: int, octets: bytes, port: int = 0, _tls_name: st
         raise ValueError("a link-local address without a link")
     # The agent speaks plain DNS: of a server that is given with the port for DNS over TLS, the usual one is asked.
     server = Server(str(ip), DNS_PORT if port in (0, TLS_PORT) else port, index)
-    return replace(server, ifindex=0) if ip.is_loopback else server  # no link leads to the host itself
+    return server._replace(ifindex=0) if ip.is_loopback else server  # no link leads to the host itself

@@ -135,7 +135,7 @@ class Servers:
         elif self._away is None:
             self._known = None
         known = self._known or ServerView()
-        return known if known.default else replace(known, default=self._listed())
+        return known if known.default else known._replace(default=self._listed())
 
     def _listed(self) -> tuple[Server, ...]:
         try:

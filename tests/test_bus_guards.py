@@ -118,7 +118,7 @@ async def test_a_stopped_bus_costs_no_memory_and_hears_the_last_state_when_it_is
         with await RawClient.open(bus.address) as client:
             await follow(client)
             bus.stop()
-            many = tuple(ListedRelay(replace(NOC, preference=n), Verdict.OK) for n in range(40))
+            many = tuple(ListedRelay(NOC._replace(preference=n), Verdict.OK) for n in range(40))
             most = 0
             for number in range(3000):
                 agent.publish(

@@ -118,7 +118,7 @@ async def test_a_failed_relay_has_its_reason(bus: Bus) -> None:
 
 async def test_text_that_dbus_cannot_carry_is_carried_all_the_same(bus: Bus) -> None:
     """A NUL or a surrogate would have the daemon disconnect us, or raise in the library; a number out of range too."""
-    bad = replace(NOC, interface="a\0b\ud800\x1b[31m\u202e", expires=-1e15, preference=99999, level=300)
+    bad = NOC._replace(interface="a\0b\ud800\x1b[31m\u202e", expires=-1e15, preference=99999, level=300)
     async with serving(bus, replace(READY, relays=(ListedRelay(bad, Verdict.FAILED, "a\nb"),))) as agent:
         with await RawClient.open(bus.address) as client:
             [relay] = plain(await agent.get(client, "Relays"))
@@ -195,7 +195,7 @@ async def test_h1_a_moved_expires_alone_is_told_to_nobody_but_get_has_it(bus: Bu
             await follow(client)
             await agent.get(client, "Relays")  # whatever is cached is cached
             await ask(client, PATH, PROPERTIES, "GetAll", "s", INTERFACE)
-            moved = replace(NOC, expires=200.0, addresses=())
+            moved = NOC._replace(expires=200.0, addresses=())
             later = replace(READY, relays=(ListedRelay(moved, Verdict.OK, "", True), READY.relays[1]))
             assert await signals_until(agent, client, later) == []
             assert (await agent.get(client, "Relays"))[0]["expires"].value == realtime_us(200.0)

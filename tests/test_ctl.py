@@ -164,15 +164,15 @@ EVIL = "a\x1b[2J\x9b31m\u202eb\r\n"
 
 async def test_control_characters_never_reach_the_terminal(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("salsa_agent.bus.values.clean", str)  # an agent that lets everything through
-    evil = replace(say.NOC, name=EVIL, address=EVIL, interface=EVIL, key=replace(say.NOC.key, host=EVIL))
+    evil = say.NOC._replace(name=EVIL, address=EVIL, interface=EVIL, key=say.NOC.key._replace(host=EVIL))
     said = replace(
         say.WHOLE, best=Best(EVIL, 25, Source.DNS), relays=(ListedRelay(evil, Verdict.FAILED, EVIL),),
-        evidence=(replace(say.WHOLE.evidence[0], name=EVIL),),
+        evidence=(say.WHOLE.evidence[0]._replace(name=EVIL),),
     )  # fmt: skip
     async with serving(bus, said) as agent:
         agent.requests.explanation = Explanation(
-            [replace(one, answer=replace(one.answer, server=EVIL, rcode=EVIL)) for one in say.EXPLAINED.questions],
-            [replace(one, host=EVIL, reason=EVIL, name=EVIL, address=EVIL) for one in say.EXPLAINED.dropped],
+            [one._replace(answer=one.answer._replace(server=EVIL, rcode=EVIL)) for one in say.EXPLAINED.questions],
+            [one._replace(host=EVIL, reason=EVIL, name=EVIL, address=EVIL) for one in say.EXPLAINED.dropped],
         )
         agent.requests.error = None
         for argv in (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from salsa_agent.bus.encoding import Value
@@ -54,7 +53,7 @@ def _same(before: ListedRelay, now: ListedRelay) -> bool:
 
 def _lasting(listed: ListedRelay) -> ListedRelay:
     # what an entry is spoken to at is not published either
-    return replace(listed, relay=replace(listed.relay, expires=None, addresses=()))
+    return listed._replace(relay=listed.relay._replace(expires=None, addresses=()))
 
 
 def evidence(of: Evidence) -> Dict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from itertools import chain, zip_longest
@@ -166,7 +166,7 @@ def _found_at_link(world: World, memory: Memory, choice: Choice, address: Addres
             return None
         known = found
         expires = min((look.expires for look in known if look.answer.addresses), default=None)
-        relay = replace(relay, addresses=joined(look.answer for look in known), expires=expires)
+        relay = relay._replace(addresses=joined(look.answer for look in known), expires=expires)
     if any(is_own(ip, world.own) for ip in _all_addresses(relay, known)):
         _drop(choice, relay, "C4", "it is this host")
         return None
@@ -283,7 +283,7 @@ def _usable(choice: Choice, relay: Relay, known: list[Look]) -> Relay | None:
     if not allowed:
         _drop(choice, relay, "C3", _why_no_address(known, relay.addresses))
         return None
-    return relay if allowed == relay.addresses else replace(relay, addresses=allowed)
+    return relay if allowed == relay.addresses else relay._replace(addresses=allowed)
 
 
 def _admitted(world: World, choice: Choice, relays: list[Relay], barred_from: int | None) -> list[Relay]:

@@ -7,7 +7,6 @@ The same events at the same times give the same deeds.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import chain
 
 from salsa_agent.core import addresses as rules_a
@@ -393,7 +392,7 @@ class Engine:
         self._memory.record(question, answer, now)
         asked = self._asked.get(question)
         if asked is not None and asked.answer.outcome is Outcome.PENDING:
-            self._asked[question] = replace(asked, answer=answer)
+            self._asked[question] = asked._replace(answer=answer)
 
     def _answers(self) -> Iterable[Asked]:
         """What the present choice was made from (`Explain`)."""

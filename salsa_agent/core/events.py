@@ -1,8 +1,12 @@
-"""What goes into the engine (events) and what it wants done (deeds). Nothing else passes between it and the drivers."""
+"""What goes into the engine (events) and what it wants done (deeds). Nothing else passes between it and the drivers.
+
+They are named tuples as in `model`, but for those without fields.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from salsa_agent.core.model import (
     Answer,
@@ -21,45 +25,39 @@ from salsa_agent.core.settings import Settings
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class FactsRead:
+class FactsRead(NamedTuple):
     """The netlink driver read the kernel's state (it may well be the same as before)."""
 
     facts: NetworkFacts
 
 
-@dataclass(frozen=True, slots=True)
-class ServersRead:
+class ServersRead(NamedTuple):
     """The resolver configuration was read."""
 
     view: ServerView
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """A question that was wanted has its answer."""
 
     question: Question
     answer: Answer
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(NamedTuple):
     """A conversation that was wanted has ended."""
 
     check: Check
     result: CheckResult
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshAsked:
+class RefreshAsked(NamedTuple):
     """Somebody called `Refresh`; `token` comes back in `RefreshDone`."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsRead:
+class SettingsRead(NamedTuple):
     """The configuration was read again (SIGHUP)."""
 
     settings: Settings
@@ -70,24 +68,21 @@ class Resumed:
     """The machine woke from suspend: a network change by definition."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutsideLearned:
+class OutsideLearned(NamedTuple):
     """What a NAT says the outside address is; None: it says nothing of use (G1). May come again, changed, later."""
 
     wish: LearnOutside
     ip: IPAddress | None
 
 
-@dataclass(frozen=True, slots=True)
-class FailureReported:
+class FailureReported(NamedTuple):
     """A user found that a relay does not work for them (D6)."""
 
     key: RelayKey
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class LinkRelaysSet:
+class LinkRelaysSet(NamedTuple):
     """What the links' own configuration gives now, all links together (C9): DHCP option 69, `SetLinkRelays`."""
 
     links: tuple[LinkRelays, ...]
@@ -110,22 +105,19 @@ Event = (
 # --- deeds ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """Ask this question; `Answered` is expected."""
 
     question: Question
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(NamedTuple):
     """The answer is no longer wanted: cancel the question."""
 
     question: Question
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """Speak to this relay at these addresses (best first, rule D1); `Checked` is expected. `serial` makes it unique."""
 
     serial: int
@@ -133,22 +125,19 @@ class Check:
     addresses: tuple[IPAddress, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Abandon:
+class Abandon(NamedTuple):
     """The verdict is no longer wanted: cancel the conversation."""
 
     check: Check
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(NamedTuple):
     """Tell the outside. Only sent when something changed; the bus leaves out a moved `expires` (rule H1)."""
 
     publication: Publication
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshDone:
+class RefreshDone(NamedTuple):
     """The round that `Refresh` asked for has decided."""
 
     token: int
@@ -159,8 +148,7 @@ class NetworkLeft:
     """The network changed: what drivers remember of the old one (slow servers, F2) is void."""
 
 
-@dataclass(frozen=True, slots=True)
-class LearnOutside:
+class LearnOutside(NamedTuple):
     """Ask the NAT for the outside address (G1) of the link `ifindex`; `OutsideLearned` is expected, maybe repeatedly.
 
     `method`: `nat-pmp` (asks `gateway`) or `stun` (asks `server`, `host` or `host:port`, whose name is looked up at
@@ -180,8 +168,7 @@ class ForgetOutside:
     """No outside address is wanted any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class RoundEnded:
+class RoundEnded(NamedTuple):
     """A round has decided: what an operator's log says of it. `seconds` from its start."""
 
     cause: str

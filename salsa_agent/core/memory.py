@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from salsa_agent.core.model import Answer, Outcome, Question
 
@@ -14,8 +15,7 @@ STALE_FOR = 24 * 3600  # RFC 8767, rule E5: from when the answer was received
 RETRY_AFTER = (2, 8, 30, 300)  # B5; the last one again and again
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """What a question is worth now. `failing`: its last asking failed (`answer` is then an older one, or `failed`)."""
 
     answer: Answer

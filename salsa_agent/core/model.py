@@ -1,10 +1,15 @@
-"""The words of the design (section 2) as values. Everything is frozen: a value that changed is another value."""
+"""The words of the design (section 2) as values. Nothing here changes: a value that changed is another value.
+
+Most are named tuples. A frozen dataclass takes seven times as long to define, which shows at the start, and longer to
+make and to compare. But two named tuples of different kinds may be equal, and one without fields is false.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -127,8 +132,7 @@ class NetworkFacts:
     rules: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """An own address that counts (rules A1-A3), on its link."""
 
     ip: IPAddress
@@ -141,8 +145,7 @@ class Address:
 # --- asking -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Server:
+class Server(NamedTuple):
     """A DNS server. `ifindex`: the link it is asked through; 0 leaves that to the routing table.
 
     `trust_ad`: its AD bit counts, as resolv.conf(5) says of it (rule F3).
@@ -154,8 +157,7 @@ class Server:
     trust_ad: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ServerView:
+class ServerView(NamedTuple):
     """Which servers are to be asked (rule F1): those of a link, else the `default` ones."""
 
     default: tuple[Server, ...] = ()
@@ -182,16 +184,14 @@ class Question:
         return hash(self.name)  # enough, and a fifth of the time: questions are the keys of everything
 
 
-@dataclass(frozen=True, slots=True)
-class Mx:
+class Mx(NamedTuple):
     """One MX record, the exchange as the resolver printed it (a trailing dot or not, any case)."""
 
     preference: int
     exchange: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What came of a question.
 
     `ttl` in seconds as the server gave it: of the records (the least of the chain), for a negative answer from the SOA
@@ -211,8 +211,7 @@ class Answer:
     alias_of: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A question with its answer, as `Explain` and `Lookup` show them. `level`: of an MX question."""
 
     question: Question
@@ -223,16 +222,14 @@ class Asked:
 # --- relays -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RelayKey:
+class RelayKey(NamedTuple):
     """What makes two relays the same (rule C6). `host`: lower case, no trailing dot, no brackets."""
 
     host: str
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class LinkRelays:
+class LinkRelays(NamedTuple):
     """What the configuration of one link gives (C9), known by its index and its name. Ports are filled in later."""
 
     ifindex: int
@@ -240,8 +237,7 @@ class LinkRelays:
     relays: tuple[RelayKey, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Relay:
+class Relay(NamedTuple):
     """One entry of the list before its verdict: what it is and where it came from."""
 
     key: RelayKey
@@ -256,8 +252,7 @@ class Relay:
     expires: float | None = None  # engine time; see Publication
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
+class CheckResult(NamedTuple):
     """What came of one conversation with a relay (rule D1). `reason`: printable ASCII, at most 200 characters."""
 
     verdict: Verdict
@@ -265,8 +260,7 @@ class CheckResult:
     starttls: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ListedRelay:
+class ListedRelay(NamedTuple):
     """A relay of the published list, with its verdict."""
 
     relay: Relay
@@ -275,8 +269,7 @@ class ListedRelay:
     starttls: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """Why: one own address and what the reverse tree said of it."""
 
     address: Address
@@ -285,8 +278,7 @@ class Evidence:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+class Dropped(NamedTuple):
     """An exchange or relay that was left out, and the rule that did it."""
 
     host: str
@@ -296,8 +288,7 @@ class Dropped:
     address: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Best:
+class Best(NamedTuple):
     """The relay to use now; no host: none."""
 
     host: str = ""
@@ -305,12 +296,15 @@ class Best:
     source: Source = Source.NONE
 
 
+NO_RELAY = Best()
+
+
 @dataclass(frozen=True, slots=True)
 class Publication:
     """What the outside is told. Times are engine time (seconds on the clock passed as `now`)."""
 
     state: State = State.STARTING
-    best: Best = Best()
+    best: Best = NO_RELAY
     relays: tuple[ListedRelay, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     changed: float | None = None  # when `best` last changed; None: never

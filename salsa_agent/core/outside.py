@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from math import inf
 
@@ -44,10 +43,10 @@ class Outside:
         wanted = _wish(network, facts, counting, view)
         if wanted is None:
             return self.leave()
-        if self._wish is not None and not self._answered and replace(self._wish, serial=0) == wanted:
+        if self._wish is not None and not self._answered and self._wish._replace(serial=0) == wanted:
             return []
         self._serial += 1
-        self._wish, self._answered = replace(wanted, serial=self._serial), False
+        self._wish, self._answered = wanted._replace(serial=self._serial), False
         return [self._wish]
 
     def learn(self, wish: LearnOutside, ip: IPAddress | None) -> bool:
@@ -68,7 +67,7 @@ class Outside:
         if not of_link or any(address.ip == self._ip for address in counting):
             return counting
         last = of_link[-1] + 1
-        outside = replace(counting[of_link[-1]], ip=self._ip, temporary=False, origin="nat")
+        outside = counting[of_link[-1]]._replace(ip=self._ip, temporary=False, origin="nat")
         return (*counting[:last], outside, *counting[last:])
 
 

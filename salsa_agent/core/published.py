@@ -38,7 +38,7 @@ class Published:
         """D6: a relay of the list has failed; the first that has not is the best, without waiting."""
         said = self.coming
         relays = tuple(
-            replace(listed, verdict=Verdict.FAILED, reason=reason) if listed.relay.key == key else listed
+            listed._replace(verdict=Verdict.FAILED, reason=reason) if listed.relay.key == key else listed
             for listed in said.relays
         )
         best = first_not_failed(relays, static)

@@ -39,6 +39,10 @@ class Kind(Enum):
     RULES = auto()
 
 
+class Overrun(Exception):
+    """More events came than the socket could hold (ENOBUFS): the rest is lost."""
+
+
 class Netlink:
     """Tells `on_facts` (which must not raise) what the kernel knows: once at first, then whenever it is something else.
 
@@ -64,7 +68,7 @@ class Netlink:
         self._stale: set[Kind] = set()  # to be dumped
         self._changed = False  # something since the last snapshot
         self._wake = asyncio.Event()  # a snapshot is due that has to wait, for a dump or the budget
-        self._failure: OSError | None = None  # of the socket that hears events
+        self._failure: Exception | None = None  # why the session, or the socket that hears events, has to end
         self._fruitless = 0  # sessions in a row that told nothing
         self._handlers = {
             rtnl.RTM_NEWADDR: self._address_there,
@@ -103,11 +107,11 @@ class Netlink:
                 with closing(RouteSocket(rcvbuf=self._rcvbuf, groups=GROUPS)) as events:
                     self.reread()  # after the subscription, so that nothing falls between
                     failure = await self._follow(events, asker)
-                if failure.errno != errno.ENOBUFS:
+                if not isinstance(failure, Overrun):
                     raise failure
                 self._log.info("more network changes than the netlink socket could hold: reading everything again")
 
-    async def _follow(self, events: RouteSocket, asker: Asker) -> OSError:
+    async def _follow(self, events: RouteSocket, asker: Asker) -> Exception:
         """After each change: what is stale is dumped, the routes are looked up, and that is one snapshot.
 
         Events wait in the socket during a dump, and are then applied to what it gave. Returns why no more events come.
@@ -152,7 +156,7 @@ class Netlink:
         self._changed = False
         try:
             self._tell(asker)
-        except OSError as error:
+        except Exception as error:  # also a defect of ours: it ends the run, as anywhere else
             self._fail(error)
 
     async def _pay(self, events: RouteSocket) -> None:
@@ -174,9 +178,9 @@ class Netlink:
         except BlockingIOError:
             pass
         except OSError as error:
-            self._fail(error)
+            self._fail(Overrun() if error.errno == errno.ENOBUFS else error)
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: Exception) -> None:
         self._failure = error
         self._wake.set()
 

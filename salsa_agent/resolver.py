@@ -54,7 +54,8 @@ class Resolver:
     async def ask(self, question: Question) -> Answer:
         """The answer. Whatever goes wrong is outcome `failed` with a reason; only CancelledError is raised."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        asking = Asking(self, question, answer.set_result)
+        # a future that was cancelled is done, before its task gets the turn in which it can cancel
+        asking = Asking(self, question, lambda said: None if answer.done() else answer.set_result(said))
         try:
             return await answer
         finally:
@@ -85,20 +86,21 @@ class Asking:
         self._ttls: list[int] = []  # of the replies so far
         self._authenticated = True
         self._try: Try | None = None
-        self._cancelled = False
+        self._over = False
         answer = self._guarded(self._begin)
         if answer is not None:
             asyncio.get_running_loop().call_soon(self._end, answer)
 
     def cancel(self) -> None:
         """The answer is no longer wanted. Twice does no harm."""
-        self._cancelled = True
+        self._over = True
         if self._try is not None:
             self._try.cancel()
 
     def _end(self, answer: Answer) -> None:
-        if not self._cancelled:
-            self._cancelled = True
+        if not self._over:
+            self._over = True
+            self._try = None  # which knows this: a circle would be left to the collector
             self._done(answer)
 
     def _guarded(self, step: Callable[[], Answer | None]) -> Answer | None:
@@ -165,6 +167,8 @@ class Asking:
                 return self._read(result)
             except ServerFailed as error:
                 result = error
+        if not isinstance(result, NoReply | ServerFailed):
+            raise result
         self._note(result)
         return self._next()
 

@@ -33,9 +33,14 @@ class Replies:
         """Give each datagram to `heard` until it drops the socket; `failed` is told why none comes, the socket dropped.
 
         `deadline`: of the monotonic clock, the loop's; then `failed` is told TimeoutError.
+        Raises OSError where the system has no room for one more, the socket closed.
         """
         fd = sock.fileno()
-        self._epoll.register(fd, select.EPOLLIN)
+        try:
+            self._epoll.register(fd, select.EPOLLIN)
+        except OSError:
+            sock.close()
+            raise
         self._waiting[fd] = sock, heard, failed, deadline
         if self._timer is None or deadline < self._timer.when():
             self._set_timer(deadline)
@@ -63,9 +68,10 @@ class Replies:
                 break
             for fd, _events in ready:
                 if fd in self._waiting:
-                    self._read(*self._waiting[fd])
+                    self._read(fd)
 
-    def _read(self, sock: socket.socket, heard: Heard, failed: Failed, _deadline: float) -> None:
+    def _read(self, fd: int) -> None:
+        sock, heard, failed, _ = self._waiting[fd]
         try:
             wire = sock.recv(MAX_DATAGRAM)
         except BlockingIOError:  # the checksum was wrong, select(2)
@@ -78,11 +84,14 @@ class Replies:
 
     def _time_out(self) -> None:
         now = monotonic()
-        for sock, _, failed, deadline in list(self._waiting.values()):
-            if deadline <= now and sock.fileno() >= 0:  # what is told may drop others
-                self.drop(sock)
-                failed(TimeoutError())
-        self._set_timer(min((entry[3] for entry in self._waiting.values()), default=None))
+        late = [(sock, failed) for sock, _, failed, deadline in self._waiting.values() if deadline <= now]
+        try:
+            for sock, failed in late:
+                if sock.fileno() >= 0:  # what is told may drop others
+                    self.drop(sock)
+                    failed(TimeoutError())
+        finally:
+            self._set_timer(min((entry[3] for entry in self._waiting.values()), default=None))
 
 
 _OF_LOOP: WeakKeyDictionary[asyncio.AbstractEventLoop, Replies] = WeakKeyDictionary()

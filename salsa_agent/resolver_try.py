@@ -33,7 +33,7 @@ class NoReply(Exception):
     """The time of the try ran out."""
 
 
-Result = bytes | NoReply | ServerFailed
+Result = bytes | Exception  # NoReply, ServerFailed; any other is a defect of ours
 
 
 class _Target(NamedTuple):
@@ -57,7 +57,6 @@ class Try:
     def __init__(self, server: Server, sent: bytes, timeout: float, done: Callable[[Result], None]) -> None:
         self._server, self._sent, self._done = server, sent, done
         self._deadline = monotonic() + timeout
-        self._replies = replies()
         self._sock: socket.socket | None = None
         self._waits: asyncio.TimerHandle | asyncio.Task[None] | None = None  # for a route, or for TCP
         self._send()
@@ -72,14 +71,14 @@ class Try:
     def _send(self) -> None:
         """Send it, or wait for a route, which may come a moment after the address did. Raises ServerFailed."""
         try:
+            self._replies = replies()
             self._sock = sock = _connected(self._server, self._sent)
+            self._replies.wait(sock, self._deadline, self._heard, self._lost)
         except OSError as error:
             if error.errno not in NO_ROUTE_YET:
                 raise ServerFailed(_said(error)) from error
             again = min(monotonic() + ROUTE_PAUSE, self._deadline)
             self._waits = asyncio.get_running_loop().call_at(again, self._send_again, _said(error))
-        else:
-            self._replies.wait(sock, self._deadline, self._heard, self._lost)
 
     def _send_again(self, trouble: str) -> None:
         if monotonic() >= self._deadline:
@@ -87,7 +86,7 @@ class Try:
             return
         try:
             self._send()
-        except ServerFailed as error:
+        except Exception as error:
             self._done(error)
 
     def _heard(self, wire: bytes) -> None:
@@ -109,10 +108,10 @@ class Try:
         try:
             async with asyncio.timeout_at(self._deadline):
                 result = await _over_tcp(self._server, self._sent)
-        except ServerFailed as error:
-            result = error
         except OSError as error:
             result = _failure(error)
+        except Exception as error:
+            result = error
         self._done(result)
 
 

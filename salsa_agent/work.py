@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from salsa_agent import tell
+from salsa_agent.core.checks import AT_ONCE
 from salsa_agent.core.events import Answered, Check, Checked, Event
 from salsa_agent.core.model import Answer, CheckResult, Question, Verdict
 from salsa_agent.resolver import Asking, Resolver
@@ -25,6 +26,7 @@ class Work:
         self._post = post
         self._askings: dict[Question, Asking] = {}
         self._checks: dict[Check, asyncio.Task[None]] = {}
+        self._leaving: dict[Check, asyncio.Task[None]] = {}  # their verdict is in
 
     def ask(self, question: Question) -> None:
         """Ask this question, whose query is sent before this returns; an Answered comes."""
@@ -37,7 +39,9 @@ class Work:
             asking.cancel()
 
     def check(self, check: Check) -> None:
-        """Speak to this relay; a Checked comes."""
+        """Speak to this relay; a Checked comes. Where D2's places are taken by those who take leave, one hangs up."""
+        while self._leaving and len(self._checks) + len(self._leaving) >= AT_ONCE:
+            self._leaving.pop(next(iter(self._leaving))).cancel()
         self._checks[check] = asyncio.create_task(self._check(check), name="check")
 
     def abandon(self, check: Check) -> None:
@@ -47,10 +51,10 @@ class Work:
             task.cancel()
 
     async def close(self) -> None:
-        """Drop everything, and wait until it is gone."""
+        """Drop everything, and wait until the conversations are over."""
         for question in list(self._askings):
             self.drop(question)
-        tasks = list(self._checks.values())
+        tasks = [*self._checks.values(), *self._leaving.values()]
         self._checks.clear()
         for task in tasks:
             task.cancel()
@@ -70,9 +74,14 @@ class Work:
             self._checked(check, CheckResult(Verdict.FAILED, "internal error"))
         finally:
             self._checks.pop(check, None)
+            self._leaving.pop(check, None)
 
     def _checked(self, check: Check, result: CheckResult) -> None:
         """The verdict is in; the conversation may still take leave."""
+        task = self._checks.pop(check, None)
+        if task is None:
+            return
+        self._leaving[check] = task
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s", tell.check_line(check, result))
         self._post(Checked(check, result))

@@ -97,7 +97,8 @@ def test_a_variant_of_the_library_is_one_here_too() -> None:
     [
         ("s", ["a\0b"]), ("s", ["\ud800"]), ("s", [1]), ("y", [256]), ("q", [-1]), ("u", ["1"]), ("b", [1]), ("s", []),
         ("s", ["a", "b"]), ("as", [1]), ("a{sv}", [{"a": 1}]), ("v", ["a"]), ("(ss)", [["a"]]), ("a", [[]]), ("z", [1]),
-        ("(s", [["a"]]), ("v", [Value("", 1)]), ("v", [Value("ss", "a")]), ("as", [["x" * (1 << 26)]]),
+        ("(s", [["a"]]), ("v", [Value("", 1)]), ("a{sv}", [{"a": Value("", 1)}]), ("as", ["abc"]),
+        ("v", [Value("ss", "a")]), ("as", [["x" * (1 << 26)]]),
     ],
 )  # fmt: skip
 def test_what_is_not_of_its_type_is_a_value_error(signature: str, values: list[Any]) -> None:

@@ -30,13 +30,14 @@ class Value(NamedTuple):
 def encode(signature: str, values: Iterable[Any]) -> bytes:
     """A body. A variant is a Value, or what has its two attributes.
 
-    Raises ValueError for values that are not of their types, which only a defect of ours can bring about.
+    Raises ValueError for values that are not of their types, which only a defect of ours can bring about. Whether an
+    object path or a signature is one is not looked at.
     """
     out = bytearray()
     try:
         for write, value in zip(_writers(signature), values, strict=True):
             write(out, value)
-    except (struct.error, TypeError, AttributeError) as error:
+    except (struct.error, TypeError, AttributeError, IndexError) as error:
         raise ValueError(str(error)) from error
     return bytes(out)
 
@@ -140,6 +141,8 @@ def _array(kind: str) -> Writer:
     alignment, write = _ALIGNMENT.get(kind[0], 8), _writer(kind)
 
     def put(out: bytearray, values: Any) -> None:
+        if isinstance(values, str):
+            raise TypeError("a string is no array")
         start = _open(out, alignment)
         for value in values.items() if isinstance(values, Mapping) else values:
             write(out, value)

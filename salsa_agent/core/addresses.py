@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from heapq import nsmallest
+from itertools import filterfalse
 from math import inf
 from operator import attrgetter
 
-from salsa_agent.core.model import FIRST_IPV6, Address, HostAddress, IPAddress, Link, NetworkFacts, number_of
+from salsa_agent.core.model import FIRST_IPV6, Address, HostAddress, Link, NetworkFacts, number_of
 
 # linux/if_addr.h; 0x01 on an IPv4 address is IFA_F_SECONDARY
 IFA_F_TEMPORARY = 0x01
@@ -36,14 +37,8 @@ def counting(facts: NetworkFacts, ignore: tuple[str, ...]) -> tuple[Address, ...
 
 
 def own(facts: NetworkFacts) -> frozenset[int]:
-    """The numbers of all addresses on the host; see `is_own`."""
-    return frozenset(map(_NUMBER, facts.addresses))
-
-
-def is_own(ip: IPAddress, own: frozenset[int]) -> bool:
-    """C4: whether an exchange with this address is this host. Loopback and link-local addresses say nothing of it."""
-    number = number_of(ip)
-    return number in own and not _local(number)
+    """C4: the numbers of all addresses on the host but loopback and link-local ones, which say nothing of it."""
+    return frozenset(filterfalse(_local, map(_NUMBER, facts.addresses)))
 
 
 _NUMBER: Callable[[HostAddress], int] = attrgetter("number")

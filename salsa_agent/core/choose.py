@@ -9,7 +9,6 @@ from hashlib import sha256
 from itertools import chain, zip_longest
 
 from salsa_agent.core import names, reverse
-from salsa_agent.core.addresses import is_own
 from salsa_agent.core.memory import Look, Memory
 from salsa_agent.core.model import (
     Address,
@@ -27,6 +26,7 @@ from salsa_agent.core.model import (
     Server,
     ServerView,
     Source,
+    number_of,
 )
 from salsa_agent.core.settings import Network, Settings
 
@@ -37,7 +37,7 @@ MAX_RELAYS = 64  # besides the static ones, C5
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What the choice is made from, besides the answers. `own`: of every address of the host (C4)."""
+    """What the choice is made from, besides the answers. `own`: the numbers of the host's addresses (C4)."""
 
     settings: Settings
     addresses: tuple[Address, ...]
@@ -167,7 +167,7 @@ def _found_at_link(world: World, memory: Memory, choice: Choice, address: Addres
         known = found
         expires = min((look.expires for look in known if look.answer.addresses), default=None)
         relay = relay._replace(addresses=joined(look.answer for look in known), expires=expires)
-    if any(is_own(ip, world.own) for ip in _all_addresses(relay, known)):
+    if any(number_of(ip) in world.own for ip in _all_addresses(relay, known)):
         _drop(choice, relay, "C4", "it is this host")
         return None
     usable = _usable(choice, relay, known)
@@ -270,7 +270,7 @@ def _of_set(
             authenticated=look.answer.authenticated and all(found.answer.authenticated for found in useful),
             expires=min([look.expires, *(found.expires for found in useful)]),
         )
-        if any(is_own(ip, world.own) for ip in _all_addresses(relay, known)):
+        if any(number_of(ip) in world.own for ip in _all_addresses(relay, known)):
             barred_from = best[host] if barred_from is None else min(barred_from, best[host])
         if (usable := _usable(choice, relay, known)) is not None:
             relays.append(usable)

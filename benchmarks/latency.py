@@ -14,7 +14,7 @@ from benchmarks.lab import AGENT, FLOOR, LEAN, LINK, NAIVE, SHELL, VERIFYING, La
 
 ONE = "one address"
 FIRST, SECOND = "first address of its link", "second address of its link"
-# Milliseconds between two addresses, so that they are no storm (rule E2: a round each 250 ms). Where others stay,
+# Milliseconds between two addresses, so that they are no storm (rule E2: a round each 250 ms). Where others
 # stay, losing the address is a round, too; where it is the same one, the relay of a host that is offline stays for 2 s
 # (E6). A dispatcher has the link as new within the last.
 PAUSES = {ONE: 300, TEN: 700, AGAIN: 2300, FIRST: 700, SECOND: 100}

@@ -76,7 +76,7 @@ class Agent:
         self._resume = Resume(self._on_resume, self._system_bus)
         self._sleep = SleepClock()
         self._netlink = Netlink(self._on_facts)
-        self._seen: frozenset[Link] | None = None  # the links
+        self._links_seen: frozenset[Link] | None = None
         self._links = LinkRelayStore(config.runtime_directory(os.environ))
         self._file = RelayFile(settings.output_directory)
         self._socketmap = Socketmap()
@@ -183,8 +183,8 @@ class Agent:
 
     def _on_facts(self, facts: NetworkFacts) -> None:
         loop = asyncio.get_running_loop()
-        if facts.links != self._seen:
-            self._seen = facts.links
+        if facts.links != self._links_seen:
+            self._links_seen = facts.links
             loop.call_soon(self._servers.reread)  # a server may be reached by way of a link that came just now
             if self._links.keep(facts.links):
                 self._loop.post(LinkRelaysSet(self._links.links))

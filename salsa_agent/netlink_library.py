@@ -35,7 +35,7 @@ def _bare_package() -> Iterator[None]:
 
 
 with _bare_package():
-    from pyroute2.netlink import NETLINK_ADD_MEMBERSHIP, NLM_F_DUMP, NLM_F_MULTI, NLM_F_REQUEST, nlmsg, rtnl
+    from pyroute2.netlink import NETLINK_ADD_MEMBERSHIP, NLM_F_DUMP, NLM_F_REQUEST, nlmsg, rtnl
     from pyroute2.netlink.rtnl.fibmsg import fibmsg
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
     from pyroute2.netlink.rtnl.rtmsg import rtmsg
@@ -43,7 +43,6 @@ with _bare_package():
 __all__ = [
     "NETLINK_ADD_MEMBERSHIP",
     "NLM_F_DUMP",
-    "NLM_F_MULTI",
     "NLM_F_REQUEST",
     "fibmsg",
     "ifaddrmsg",

@@ -30,8 +30,7 @@ IFF_UP = 0x1  # linux/if.h
 IFF_LOOPBACK = 0x8
 IFF_LOWER_UP = 0x10000
 
-RTM_NEWROUTE, RTM_DELROUTE = 24, 25  # linux/rtnetlink.h
-RTN_UNICAST, RTN_MULTICAST = 1, 5
+RTN_UNICAST, RTN_MULTICAST = 1, 5  # linux/rtnetlink.h
 RTN_LOCAL_KINDS = range(2, RTN_MULTICAST + 1)  # local, broadcast, anycast, multicast: they lead nowhere outside
 RTM_F_CLONED = 0x200
 RT_TABLE_LOCAL = 255

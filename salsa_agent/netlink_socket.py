@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from salsa_agent import netlink_parse as parse
-from salsa_agent.netlink_library import NETLINK_ADD_MEMBERSHIP
+from salsa_agent.netlink_library import NETLINK_ADD_MEMBERSHIP, rtnl
 
 SOL_NETLINK = 270  # linux/socket.h
 NETLINK_GET_STRICT_CHK = 12  # linux/netlink.h
@@ -30,8 +30,8 @@ _ALL = 0xFFFFFFFF
 # kernel drops takes no room in the receive buffer, and no time.
 _FILTER = (
     (_LOAD_BYTE, 0, 0, _TYPE),
-    (_JUMP_EQUAL, 1, 0, parse.RTM_NEWROUTE),
-    (_JUMP_EQUAL, 0, 5, parse.RTM_DELROUTE),
+    (_JUMP_EQUAL, 1, 0, rtnl.RTM_NEWROUTE),
+    (_JUMP_EQUAL, 0, 5, rtnl.RTM_DELROUTE),
     (_LOAD_BYTE, 0, 0, _RTM_TABLE),
     (_JUMP_EQUAL, 4, 0, parse.RT_TABLE_LOCAL),
     (_LOAD_BYTE, 0, 0, _RTM_TYPE),

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from weakref import WeakKeyDictionary
 
-AT_ONCE = 4
+AT_ONCE = 4  # datagrams of one socket in a turn of the event loop
 MAX_DATAGRAM = 4096  # a query without EDNS is answered in 512 (RFC 1035 section 4.2.1)
 
 Heard = Callable[[bytes], None]
@@ -60,7 +60,7 @@ class Replies:
     def _ready(self) -> None:
         """Read what is there and what comes meanwhile: the answers of one round come together, and are one batch.
 
-        But at most so many datagrams of each socket in a turn of the loop, so that a flood does not stop it.
+        But at most AT_ONCE of each socket, so that a flood does not stop the loop.
         """
         for _ in range(AT_ONCE):
             ready = self._epoll.poll(0)

@@ -269,6 +269,24 @@ async def test_e2_a_change_is_told_without_a_turn_of_the_event_loop(host: Netns)
         assert turns <= 2
 
 
+async def test_a_defect_where_a_change_is_told_ends_the_run(host: Netns) -> None:
+    """The agent ends with it rather than go on with half of itself."""
+    told: list[NetworkFacts] = []
+
+    def stumble(facts: NetworkFacts) -> None:
+        told.append(facts)
+        if len(told) > 1:
+            raise RuntimeError("a defect")
+
+    running = asyncio.create_task(Netlink(stumble).run())
+    async with asyncio.timeout(PATIENCE):
+        while not told:
+            await asyncio.sleep(0.005)
+        host.ip("addr", "add", "192.0.2.5/32", "dev", "up0", "noprefixroute")
+        with pytest.raises(RuntimeError, match="a defect"):
+            await running
+
+
 async def test_e1_a_repeated_address_is_no_news(host: Netns, lookups: list[float]) -> None:
     address = ["2001:db8::5/64", "dev", "up0", "nodad", "noprefixroute", "valid_lft", "600", "preferred_lft"]
     host.ip("addr", "add", *address, "300")

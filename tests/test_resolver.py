@@ -31,7 +31,7 @@ from hypothesis import example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from salsa_agent import resolver_try
+from salsa_agent import resolver_replies, resolver_try
 from salsa_agent.core.choose import normalize
 from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType, Server
 from salsa_agent.resolver import Resolver, server_text
@@ -684,6 +684,33 @@ async def test_c8_the_hosts_file_comes_first(one: DnsServer, tmp_path: Path) -> 
     assert (await look("smtp")).addresses == (ip_address("192.0.2.99"),)
     file.unlink()
     assert (await look("smtp")).rcode == "NXDOMAIN"
+
+
+async def test_f2_who_gives_up_as_the_time_runs_out_takes_no_others_time(one: DnsServer) -> None:
+    """The limits of a look-up and of its tries may end in one turn of the event loop."""
+    one.zone["silent.example"] = {"MX": {"silent": True}}
+    given_up = asyncio.create_task(ask(one, name="silent.example", by=resolver(SHORT, 1)))
+    other = asyncio.create_task(ask(one, name="silent.example", by=resolver(2 * SHORT, 1)))
+    await asyncio.sleep(0)  # both have asked
+    time.sleep(SHORT)  # the first one's time is over, and the loop has not noticed
+    given_up.cancel()
+    resolver_replies.replies()._time_out()
+    async with asyncio.timeout(LONG):
+        assert failed(await other, "no answer in time")
+
+
+@pytest.mark.parametrize("where", ["_over_tcp", "_target"])
+async def test_a_defect_in_a_try_is_a_failed_answer(
+    one: DnsServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    def stumble(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    one.zone[NAME] = {"MX": {"answer": SET, "truncated": True}}
+    monkeypatch.setattr(resolver_try, where, stumble)
+    async with asyncio.timeout(LONG):
+        assert failed(await ask(one), "internal error")
+    assert "the resolver failed" in caplog.text
 
 
 # --- names, with and without the library

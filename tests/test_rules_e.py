@@ -74,6 +74,19 @@ def test_e1_a_ttl_that_ran_out_is_asked_again_and_only_that() -> None:
     assert [(q.name, q.rtype) for q in world.asked[asked:]] == [(NET16, RRType.MX), (NOC, RRType.A)]
 
 
+@pytest.mark.parametrize("address", ["fe80::1", "127.0.0.2", "169.254.7.7", "::1"])
+def test_e1_an_address_that_says_nothing_of_the_host_starts_no_round(address: str) -> None:
+    """Such as those of containers' links, which come and go; the budget (E2) is kept for a roam."""
+    world = hookup()
+    world.start("165.154.15.1")
+    rounds = len(world.rounds)
+    for ips in (("165.154.15.1", address), ("165.154.15.1",)):
+        world.move(*ips)
+    assert len(world.rounds) == rounds
+    world.move("165.154.15.1", host("198.51.100.7", scope=254))
+    assert len(world.rounds) == rounds + 1  # while one that an exchange may have does (C4)
+
+
 @pytest.mark.parametrize(
     ("ttl", "bounded"), [(0, 60), (59, 60), (61, 61), (24 * 3600 + 5, 24 * 3600), (10**9, 24 * 3600)]
 )

@@ -17,9 +17,13 @@ from typing import Any
 import pytest
 
 from salsa_agent import race, verify
+from salsa_agent.core.checks import AT_ONCE
+from salsa_agent.core.events import Check, Checked, Event
 from salsa_agent.core.model import CheckResult, RelayKey, Verdict
 from salsa_agent.core.settings import Verify
+from salsa_agent.resolver import Resolver
 from salsa_agent.verify import Verifier
+from salsa_agent.work import Work
 from tests.lab.ca import Ca, Certificate
 from tests.lab.netns import Netns, veth
 from tests.lab.smtpserver import STARTTLS, Answer, SmtpServer, Talk, close, many, silence, slowly
@@ -254,6 +258,29 @@ async def test_d1_the_verdict_does_not_wait_for_the_answer_to_quit(monkeypatch: 
         assert not checking.done()
         checking.cancel()
         await asyncio.wait([checking])
+
+
+async def test_d2_who_takes_leave_makes_room_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "FAREWELL", 60)
+    events: list[Event] = []
+    work = Work(Resolver(timeout=2.0, attempts=1), Verifier(Verify(timeout=30)), events.append)
+    async with SmtpServer(answers="silent-quit") as server:
+        checks = [Check(n, RelayKey(HOST, server.port), (ip_address("127.0.0.1"),)) for n in range(AT_ONCE + 1)]
+        try:
+            for check in checks[:AT_ONCE]:
+                work.check(check)
+            async with asyncio.timeout(20):
+                while len(events) < AT_ONCE:
+                    await asyncio.sleep(0.005)
+            assert not server.conversations  # all of them wait for the answer to QUIT
+            work.check(checks[AT_ONCE])
+            await server.ended(1)
+            async with asyncio.timeout(20):
+                while len(events) <= AT_ONCE:
+                    await asyncio.sleep(0.005)
+        finally:
+            await work.close()
+    assert events == [Checked(check, OK) for check in checks]
 
 
 async def test_d1_a_failure_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:

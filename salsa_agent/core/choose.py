@@ -115,7 +115,7 @@ def static_questions(world: World) -> dict[RelayKey, tuple[Question, ...]]:
     """The lookups of the static relays' names (C8)."""
     servers = servers_of_first(world)
     return {
-        key: tuple(Question(key.host, rtype, servers, hosts=True) for rtype in (RRType.AAAA, RRType.A))
+        key: _lookups(key.host, servers, hosts=True)
         for key in world.settings.static_relays
         if names.literal(key.host) is None
     }
@@ -188,9 +188,9 @@ def _look_up(memory: Memory, choice: Choice, host: str, servers: tuple[Server, .
 
 
 @lru_cache(maxsize=256)
-def _lookups(host: str, servers: tuple[Server, ...]) -> tuple[Question, Question]:
+def _lookups(host: str, servers: tuple[Server, ...], *, hosts: bool = False) -> tuple[Question, Question]:
     """The questions for both families of addresses."""
-    return Question(host, RRType.AAAA, servers), Question(host, RRType.A, servers)
+    return Question(host, RRType.AAAA, servers, hosts), Question(host, RRType.A, servers, hosts)
 
 
 def _all_addresses(relay: Relay, known: list[Look]) -> Iterable[IPAddress]:

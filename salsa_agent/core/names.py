@@ -17,7 +17,6 @@ _THIS_NETWORK = IPv4Network("0.0.0.0/8")
 _BROADCAST = IPv4Address("255.255.255.255")
 _V4_COMPATIBLE = IPv6Network("::/96")  # deprecated (RFC 4291 2.5.5.1)
 _MAX_SHOWN = 200
-ANY_HOST = ("*",)  # `policy.allow` of whoever has no policy
 
 
 def canonical(exchange: str) -> str:
@@ -72,7 +71,7 @@ def why_not_allowed(host: str, authenticated: bool, policy: Policy) -> str:
     for pattern in policy.deny:
         if fnmatchcase(host, pattern):
             return f"denied by {pattern}"
-    if policy.allow != ANY_HOST and not any(fnmatchcase(host, pattern) for pattern in policy.allow):
+    if not any(fnmatchcase(host, pattern) for pattern in policy.allow):
         return "not in policy.allow"
     if policy.require == "dnssec" and not authenticated:
         return "not authenticated by DNSSEC"

@@ -231,11 +231,7 @@ def deaf_log(trial: Trial) -> None:
                                     env={**trial.world.bus.environment, "PYTHONPATH": str(Path.cwd())})  # fmt: skip
     try:
         trial.world.wait_for_best(ELSEWHERE)
-        for _ in range(int(trial.seconds(60))):
-            trial.roam(A)
-            trial.roam(B)
-        trial.roam(A)
-        trial.expect(NOC, 2 * ROUND, "ready")
+        trial.roam_about(60)
     finally:
         owner = trial.world.busctl("status", "org.salsa.Agent1")
         pid = re.search(r"^PID=(\d+)", owner, re.MULTILINE)

@@ -108,6 +108,14 @@ class Trial:
         """The host's only address is this one now, all in one go."""
         roam(self.world, address)
 
+    def roam_about(self, times: float) -> None:
+        """To and fro so often, fewer times in the test command; at the end the right relay has to stand."""
+        for _ in range(int(self.seconds(times))):
+            self.roam(A)
+            self.roam(B)
+        self.roam(A)
+        self.expect(NOC, 2 * ROUND, "ready")
+
     def expect(self, relay: str, within: float, state: str = "") -> None:
         """Until this is the best relay, decided. `within`: seconds from now, by the design."""
         start = time.monotonic()

@@ -176,13 +176,28 @@ def test_dma(mail: Mail) -> None:
         inside.run("install", "-m", "640", "-g", "mail", "/usr/share/dma/dma.conf", "/etc/dma/dma.conf")
         before = config.read_text()
         watch(mail, inside, "dma/salsa-relay", lambda: f"SMARTHOST {NOC}\nPORT 25\n" in config.read_text())
+
+        def held() -> bool:
+            """No recipe runs, and dma sleeps after its try: else it might be at it, and be ended, when Paris comes."""
+            running = [line.split() for line in inside.run("ps", "-eo", "comm=,wchan:32=").stdout.splitlines()]
+            waits = {wait for name, wait in running if name == "dma"}
+            return waits == {"hrtimer_nanosleep"} and "salsa-relay" not in dict(running)
+
         follows(
             mail,
             "dma",
             lambda subject: inside.run("dma", "-f", "me@client.example", "you@dest.example", input=message(subject)),
+            held=held,
         )
         assert (config.stat().st_mode & 0o777, config.group()) == (0o640, "mail")
-        inside.run("env", "SALSA_HOST=", "SALSA_PORT=0", "/usr/local/sbin/salsa-relay")
+        # A session of its own in there: ours is not seen, and told as 0.
+        caller = ("setsid", "--wait", "sh", "-c", "dma you@dest.example; exit $?")
+        with subprocess.Popen(inside.argv(*caller), stdin=subprocess.PIPE, text=True) as taking:
+            until(lambda: inside.run("pgrep", "-x", "dma", check=False).returncode, lambda status: status == 0)
+            inside.run("env", "SALSA_HOST=", "SALSA_PORT=0", "/usr/local/sbin/salsa-relay")
+            assert taking.poll() is None, "the recipe has ended a dma that was being handed a message"
+            taking.communicate(message("dma, handed over slowly"))
+        assert taking.returncode == 0
         assert config.read_text() == before
 
 

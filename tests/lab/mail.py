@@ -99,4 +99,5 @@ class Mail:
     def arrives(self, subject: str, name: str) -> None:
         """Wait until this relay, and no other, has taken the message."""
         self.relays[name].until(lambda: subject in self.subjects(name), subject)
-        assert [other for other in self.relays if subject in self.subjects(other)] == [name]
+        takers = [other for other in self.relays if subject in self.subjects(other)]
+        assert takers == [name], f"{subject!r} was taken by {takers}, not by {name} alone"

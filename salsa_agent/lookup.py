@@ -15,7 +15,6 @@ from salsa_agent.core.settings import Settings
 from salsa_agent.requests import Looked
 
 AT_ONCE = 8  # questions of one look-up: many of them together must not use up the descriptors
-_LATE = Answer(Outcome.FAILED, reason="no answer in time")
 
 
 class Asker(Protocol):
@@ -43,9 +42,11 @@ async def lookup(
     memory = Memory()
     places = asyncio.Semaphore(AT_ONCE)
     asking: dict[Question, asyncio.Task[None]] = {}
+    since: dict[Question, float] = {}  # when each was asked
 
     async def ask(question: Question) -> None:
         async with places:
+            since[question] = clock()
             memory.record(question, normalize(question, await resolver.ask(question)), clock())
 
     try:
@@ -59,7 +60,7 @@ async def lookup(
                     break
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     except TimeoutError:
-        choice = _give_up(world, memory)
+        choice = _give_up(world, memory, since)
     finally:
         for task in asking.values():
             task.cancel()
@@ -73,11 +74,13 @@ def view_of_first(facts: NetworkFacts, settings: Settings, view: ServerView) -> 
     return ServerView(view.of_link(counting[0].ifindex)) if counting else view
 
 
-def _give_up(world: World, memory: Memory) -> Choice:
-    """What is unanswered has failed."""
+def _give_up(world: World, memory: Memory, since: dict[Question, float]) -> Choice:
+    """What is unanswered has failed; what was not even asked took no time."""
+    now = clock()
     while late := [question for question in choose(world, memory).wanted if memory.look(question) is None]:
         for question in late:
-            memory.record(question, _LATE, clock())
+            elapsed = now - since.get(question, now)
+            memory.record(question, Answer(Outcome.FAILED, elapsed=elapsed, reason="no answer in time"), now)
     return choose(world, memory)
 
 

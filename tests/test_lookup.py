@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from ipaddress import ip_address
+from time import monotonic
 
 from salsa_agent.core.model import Answer, Outcome, Question, RRType, Server, ServerView
 from salsa_agent.core.settings import Dns, Policy, Settings
@@ -76,6 +77,28 @@ async def test_lookup_ends_though_nobody_answers() -> None:
     found = await lookup(ip_address("165.154.15.1"), settings, VIEW, Table(NET16, NOC))
     assert [one.answer.outcome for one in found.questions] == [Outcome.NONE, Outcome.NONE, Outcome.FAILED]
     assert list(found.relays) == []
+
+
+async def test_what_is_given_up_took_from_when_it_was_asked() -> None:
+    settings = Settings(dns=Dns(timeout=0.2, attempts=1))
+    table = Table(*(f"r{n}.hookup.net" for n in range(AT_ONCE)))
+    table.answers[NET16, RRType.MX] = mx(*(f"10:{name}." for name in table.silent))
+    ask, pause = table.ask, 0.05
+
+    async def later(question: Question) -> Answer:
+        if question.name == NET16:
+            await asyncio.sleep(pause)
+        return await ask(question)
+
+    table.ask = later  # type: ignore[method-assign]
+    began = monotonic()
+    found = await lookup(ip_address("165.154.15.1"), settings, VIEW, table)
+    most = monotonic() - began - pause
+    took = {one.question: one.answer.elapsed for one in found.questions if one.question.name in table.silent}
+    asked = table.asked[-AT_ONCE:]
+    assert len(took) == 2 * AT_ONCE
+    assert all(0.0 < took.pop(question) <= most for question in asked)
+    assert set(took.values()) == {0.0}, "no place was free for these"
 
 
 async def test_b3_an_exchange_is_looked_up_without_waiting_for_less_specific_levels() -> None:

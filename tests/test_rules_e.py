@@ -209,6 +209,29 @@ def test_e4_lookups_that_could_not_even_begin_have_failed_too() -> None:
     assert world.state == "degraded"
 
 
+def test_e4_what_is_given_up_took_from_when_it_was_asked() -> None:
+    world = hookup(replace(HOME, dns=Dns(timeout=1.0, attempts=2)))
+    world.silent = {FULL, NOC}
+    world.start("165.154.15.1")
+    world.pass_time(4.1)
+    took = {(one.question.name, one.question.rtype): one.answer.elapsed for one in world.engine.asked}
+    assert took[FULL, RRType.MX] == pytest.approx(4.0)
+    assert took[NOC, RRType.A] == pytest.approx(2.0)  # asked in the second half
+    assert took[NET16, RRType.MX] == 0.0  # as its answer says
+
+
+def test_e4_what_is_given_up_unasked_took_no_time() -> None:
+    world = World(Settings(dns=Dns(timeout=1.0, attempts=2), network=Network(ipv4_levels=(16, 24))))
+    numbers = range(100, 140)
+    world.silent = {f"{name}{n}.10.in-addr.arpa" for n in numbers for name in ("", "1.")}
+    world.start(*(f"10.{n}.1.1" for n in numbers))
+    asked = set(world.in_flight)
+    world.pass_time(4.1)
+    took = {one.question: one.answer.elapsed for one in world.engine.asked}
+    assert (len(asked), len(took)) == (64, 80)  # B2
+    assert took == pytest.approx({question: 4.0 if question in asked else 0.0 for question in took})
+
+
 def test_e4_exchanges_are_looked_up_in_the_second_half_while_a_level_is_unanswered() -> None:
     world = hookup(replace(HOME, dns=Dns(timeout=1.0, attempts=2)))
     world.silent = {FULL}

@@ -81,7 +81,7 @@ class Engine:
         self._checks = Checks(seed)
         self._choice = Choice()
         self._rounds = Rounds()
-        self._in_flight: dict[Question, None] = {}
+        self._in_flight: dict[Question, float] = {}  # when each was asked
         self._chosen = False  # the choice is whole, not that of a round that was superseded in its DNS part
         self._late_at = 0.0  # when what is in flight has failed
         self._offline_since: float | None = None
@@ -247,9 +247,11 @@ class Engine:
         self._deeds += self._checks.owe_all(restart=True, enabled=self._settings.verify.enabled)
         self._deeds.append(NetworkLeft())
 
-    def _cancel_questions(self) -> None:
-        self._deeds += [Drop(question) for question in self._in_flight]
-        self._in_flight.clear()
+    def _cancel_questions(self) -> dict[Question, float]:
+        """Drop what is in flight; when each of them was asked."""
+        dropped, self._in_flight = self._in_flight, {}
+        self._deeds += [Drop(question) for question in dropped]
+        return dropped
 
     # --- rounds
 
@@ -308,7 +310,7 @@ class Engine:
             self._give_up_questions(world, now)
         learned = self._outside.settled or late  # G1
         running.dns_done = self._chosen = running.dns_done or (self._choice.settled and learned)
-        self._ask(running)
+        self._ask(running, now)
         if not running.dns_done:
             return
         best = self._verify(world, now)
@@ -318,27 +320,27 @@ class Engine:
         if best is not None:
             self._decide(world, running, best, now)
 
-    def _ask(self, running: Round) -> None:
+    def _ask(self, running: Round, now: float) -> None:
         """B2: everything at once, the weightiest first where 64 are in flight."""
         for question in chain(() if running.dns_done else self._choice.wanted, self._static_questions()):
             if len(self._in_flight) >= IN_FLIGHT:
                 break
             if question not in self._in_flight and self._memory.look(question) is None:
-                self._in_flight[question] = None
+                self._in_flight[question] = now
                 self._deeds.append(Ask(question))
                 running.questions += 1
 
     def _give_up_questions(self, world: World, now: float) -> None:
-        """E4: what is unanswered at the end of the DNS part has failed."""
-        self._cancel_questions()
-        late = Answer(Outcome.FAILED, reason="no answer in time")
+        """E4: what is unanswered at the end of the DNS part has failed; what was not even asked took no time."""
+        since = self._cancel_questions()
         while unanswered := [
             question
             for question in chain(self._choice.wanted, self._static_questions())
             if self._memory.look(question) is None
         ]:
             for question in unanswered:
-                self._record(question, late, now)
+                elapsed = now - since.get(question, now)
+                self._record(question, Answer(Outcome.FAILED, elapsed=elapsed, reason="no answer in time"), now)
             self._choice = choose(world, self._memory)
 
     def _static_questions(self) -> Iterable[Question]:

@@ -11,7 +11,7 @@ import select
 import socket
 from collections.abc import Callable
 from time import monotonic
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 AT_ONCE = 4  # datagrams of one socket in a turn of the event loop
 MAX_DATAGRAM = 4096  # a query without EDNS is answered in 512 (RFC 1035 section 4.2.1)
@@ -94,13 +94,16 @@ class Replies:
             self._set_timer(min((entry[3] for entry in self._waiting.values()), default=None))
 
 
-_OF_LOOP: WeakKeyDictionary[asyncio.AbstractEventLoop, Replies] = WeakKeyDictionary()
+# Weak both ways: the loop, whose reader they are, keeps them, and what they wait for knows the loop.
+_OF_LOOP: WeakKeyDictionary[asyncio.AbstractEventLoop, ref[Replies]] = WeakKeyDictionary()
 
 
 def replies() -> Replies:
     """Those of the running event loop."""
     loop = asyncio.get_running_loop()
-    found = _OF_LOOP.get(loop)
+    known = _OF_LOOP.get(loop)
+    found = known() if known is not None else None
     if found is None:
-        found = _OF_LOOP[loop] = Replies()
+        found = Replies()
+        _OF_LOOP[loop] = ref(found)
     return found

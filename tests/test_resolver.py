@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from ipaddress import ip_address
@@ -34,7 +35,7 @@ from hypothesis import strategies as st
 from salsa_agent import resolver_replies, resolver_try
 from salsa_agent.core.choose import normalize
 from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType, Server
-from salsa_agent.resolver import Resolver, server_text
+from salsa_agent.resolver import Asking, Resolver, server_text
 from salsa_agent.resolver_names import name_text, query_name
 from salsa_agent.resolver_wire import Query, ServerFailed, is_reply, read
 from tests.lab.dnsserver import DnsServer, dns_server
@@ -900,6 +901,22 @@ async def settled(at_most: int | None = None) -> int:
         last = descriptors()
         await asyncio.sleep(0.05)
     return descriptors()
+
+
+def test_an_event_loop_that_was_closed_under_a_question_is_not_kept() -> None:
+    async def begin() -> weakref.ref[asyncio.AbstractEventLoop]:
+        Asking(resolver(), Question(NAME, RRType.MX, (Server(*silent.getsockname()),)), lambda _: None)
+        return weakref.ref(asyncio.get_running_loop())
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        gc.collect()
+        before = descriptors()
+        loop = asyncio.run(begin())
+        with pytest.warns(ResourceWarning, match="unclosed <socket"):  # the question's, which nobody cancelled
+            gc.collect()
+        assert loop() is None
+        assert descriptors() == before
 
 
 async def test_64_at_once(one: DnsServer) -> None:

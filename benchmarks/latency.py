@@ -10,9 +10,10 @@ from statistics import median
 from benchmarks.dispatchers import LINK as ITS_LINK
 from benchmarks.dispatchers import NETWORKD, NETWORKMANAGER, Dispatcher
 from benchmarks.figures import AGAIN, TEN, Counts, Progress, Table, both, p99, times
-from benchmarks.lab import AGENT, FLOOR, LEAN, LINK, NAIVE, SHELL, VERIFYING, Lab, Peer, running
+from benchmarks.lab import AGENT, FLOOR, LEAN, LINK, NAIVE, RELAY, SHELL, VERIFYING, Lab, Peer, running
 
 ONE = "one address"
+ALONE = "the relay alone: connect, greeting, EHLO"
 FIRST, SECOND = "first address of its link", "second address of its link"
 # Milliseconds between two addresses, so that they are no storm (rule E2: a round each 250 ms). Where others
 # stay, losing the address is a round, too; where it is the same one, the relay of a host that is offline stays for 2 s
@@ -37,6 +38,7 @@ class Latency:
     def __init__(self, tools: Path, counts: Counts, progress: Progress) -> None:
         self._tools, self._counts, self._progress = tools, counts, progress
         self.values: dict[tuple[str, float, str], Values] = {}
+        self.alone: dict[float, list[float]] = {}  # by delay: milliseconds of one conversation with the relay
         self.absent: dict[str, str] = {}  # dispatchers that do not run here, and why
 
     def round(self, delay: float) -> None:
@@ -50,6 +52,7 @@ class Latency:
                         few = peer is SHELL or case == AGAIN
                         count = self._counts.slow_events if few else self._counts.events
                         self._events(lab, peer, delay, case, count)
+            self._converse(lab, delay)
         for dispatcher in (NETWORKMANAGER, NETWORKD) if delay < 0.1 else ():
             self._dispatch(dispatcher, delay, all_cases)
 
@@ -89,6 +92,12 @@ class Latency:
         values.asked += count
         values.seen += [float(line) / 1000 for line in said.split()[warming:] if not line.startswith("-")]
 
+    def _converse(self, lab: Lab, delay: float) -> None:
+        """So many conversations with the relay, as cold as those of a verification; a first one is left out, too."""
+        self._progress(f"latency, {ALONE}, {delay * 1000:g} ms of DNS")
+        said = lab.run([lab.tool("relay"), RELAY, "25", str(self._counts.events + 1), str(PAUSES[ONE])])
+        self.alone.setdefault(delay, []).extend(float(line) / 1000 for line in said.split()[1:])
+
     def table(self, delay: float) -> Table:
         """All that was measured with this delay."""
         table = Table(
@@ -109,8 +118,19 @@ class Latency:
             else:
                 row += ["none came", "", "", ""]
             table.rows.append(row)
-        table.note = " ".join(f"{label} does not run here." for label in self.absent)
+        alone = self.alone[delay]
+        table.rows.append([ALONE, both(alone), "", f"{p99(alone) / median(alone):.1f}", ""])
+        notes = [self._verification(delay), *(f"{label} does not run here." for label in self.absent)]
+        table.note = " ".join(filter(None, notes))
         return table
+
+    def _verification(self, delay: float) -> str:
+        """What verifying the relay adds, beside what the relay takes."""
+        without, verifying = (self.values[peer.label, delay, ONE].seen for peer in (AGENT, VERIFYING))
+        if not (without and verifying):
+            return ""
+        added, alone = median(verifying) - median(without), median(self.alone[delay])
+        return f"Verification adds {added:.2f} ms to the median; the relay alone takes {alone:.2f} ms."
 
 
 def _trips(label: str) -> int:

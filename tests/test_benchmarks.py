@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import subprocess
+from ipaddress import ip_address
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import plot
-from benchmarks.figures import both, p99, times
-from tests.lab.run import run
+from benchmarks import latency, plot
+from benchmarks.figures import QUICK, both, p99, times
+from salsa_agent.core.model import RelayKey
+from salsa_agent.core.settings import Verify
+from salsa_agent.verify import Verifier
+from tests.lab.run import PROJECT, run
+from tests.lab.smtpserver import SmtpServer
 
 
 @pytest.mark.timeout(300)
@@ -21,6 +28,8 @@ def test_a_quick_run_writes_every_table_and_plot(tmp_path: Path) -> None:
         assert f"### {title}" in results
     for peer in ("C floor", "lean Python", "salsa-agent", "salsa-agent, verifying", "naive stack", "shell loop"):
         assert re.search(rf"^\| {peer}, one address \| [\d.]+ / ", results, re.MULTILINE), peer
+    assert re.search(r"^\| the relay alone: connect, greeting, EHLO \| [\d.]+ / [\d.]+ \| {2}\| ", results, re.M)
+    assert re.search(r"^Verification adds -?[\d.]+ ms to the median; the relay alone takes [\d.]+ ms\.", results, re.M)
     for dispatcher in ("NetworkManager", "networkd"):
         row = f"| {dispatcher}'s dispatcher, {{}} address of its link"
         assert re.search(re.escape(row.format("first")) + r" \| [\d.]+ / ", results), dispatcher
@@ -35,6 +44,33 @@ def test_a_quick_run_writes_every_table_and_plot(tmp_path: Path) -> None:
         assert f"]({picture})" in results
         ElementTree.parse(tmp_path / picture)
     assert "storm, 50 addresses come and go, salsa-agent" in done.stderr  # its progress
+
+
+def test_what_verification_adds_is_told_beside_what_the_relay_takes(tmp_path: Path) -> None:
+    measured = latency.Latency(tmp_path, QUICK, lambda what: None)
+    for peer, seen in {"C floor": [0.5], "salsa-agent": [3.0, 2.0, 40.0], "salsa-agent, verifying": [4.25]}.items():
+        measured.values[peer, 0.0, "one address"] = latency.Values(seen, len(seen))
+    measured.alone[0.0] = [1.0, 0.75, 9.0]
+    table = measured.table(0.0)
+    assert table.rows[-1] == ["the relay alone: connect, greeting, EHLO", "1.00 / 9.00", "", "9.0", ""]
+    assert table.note == "Verification adds 1.25 ms to the median; the relay alone takes 1.00 ms."
+
+
+async def test_the_tool_says_to_a_relay_what_the_agent_says(tmp_path: Path) -> None:
+    tool = tmp_path / "relay"
+    subprocess.run(["gcc", "-o", tool, PROJECT / "benchmarks/tools/relay.c"], check=True)
+    async with SmtpServer() as server:
+        await Verifier(Verify()).check(RelayKey("relay.example", server.port), (ip_address(server.address),))
+        running = await asyncio.create_subprocess_exec(
+            tool, server.address, str(server.port), "2", "0", stdout=subprocess.PIPE
+        )
+        out, _ = await running.communicate()
+        await server.ended(3)
+    assert running.returncode == 0
+    assert re.fullmatch(rb"([1-9]\d*\n){2}", out)
+    agent, *of_tool = [(said.lines, said.end) for said in server.conversations]
+    assert of_tool == [agent, agent]
+    assert agent == (["EHLO [127.0.0.1]", "QUIT"], "quit")
 
 
 def test_a_plot_holds_what_it_is_given() -> None:

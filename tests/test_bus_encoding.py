@@ -1,23 +1,30 @@
-"""What the agent sends is what the library would: its own marshaller and the library's give the same octets."""
+"""Values as bytes and back: the library's marshaller gives the same octets, and hostile ones are Malformed."""
 
 from __future__ import annotations
 
+import struct
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import pytest
-from dbus_next import Variant
-from dbus_next._private.marshaller import Marshaller
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from salsa_agent.bus.decoding import Malformed, decode, skip
 from salsa_agent.bus.encoding import Value, encode
-from salsa_agent.bus.wire import decode
+from salsa_agent.bus.signatures import NUMBERS
+from salsa_agent.bus.signatures import split as complete_types
+from tests.lab.bus import LIBRARY
+
+Variant = import_module(f"{LIBRARY}.signature").Variant
+Marshaller = import_module(f"{LIBRARY}._private.marshaller").Marshaller
 
 RANGES = {"y": (0, 2**8), "n": (-(2**15), 2**15), "q": (0, 2**16), "i": (-(2**31), 2**31), "u": (0, 2**32),
-          "x": (-(2**63), 2**63), "t": (0, 2**64)}  # fmt: skip
+          "x": (-(2**63), 2**63), "t": (0, 2**64), "h": (0, 2**32)}  # fmt: skip
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9)
-BASIC = "ybnqiuxtdsog"
+BASIC = "ybnqiuxtdsogh"
 
 
 def of(kind: str) -> st.SearchStrategy[Any]:
@@ -76,15 +83,93 @@ def librarys(kind: str, value: Any) -> Any:
     return value
 
 
-@given(st.lists(kinds(), min_size=1, max_size=4).flatmap(
-    lambda some: st.tuples(st.just(some), st.tuples(*map(of, some)))))  # fmt: skip
+BODIES = st.lists(kinds(), min_size=1, max_size=4).flatmap(
+    lambda some: st.tuples(st.just("".join(some)), st.tuples(*map(of, some)))
+)
+
+
+@given(BODIES)
 @examples(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_body_is_encoded_as_the_library_does(given: tuple[list[str], tuple[Any, ...]]) -> None:
-    some, values = given
-    signature = "".join(some)
+def test_any_body_is_encoded_as_the_library_does_and_decoded_to_the_same(given: tuple[str, tuple[Any, ...]]) -> None:
+    signature, values = given
     theirs = bytes(Marshaller(signature, [librarys(signature, value) for value in values]).marshall())
     assert encode(signature, values) == theirs
-    assert decode(signature, theirs, little=True) == [librarys(signature, value) for value in values]
+    assert decode(signature, theirs, little=True) == list(values)
+
+
+@given(BODIES, st.data())
+@examples(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_damage_is_malformed_or_other_values_and_no_more(
+    given: tuple[str, tuple[Any, ...]], data: st.DataObject
+) -> None:
+    body = bytearray(encode(*given))
+    for at in data.draw(st.lists(st.integers(0, len(body) - 1), max_size=4)) if body else []:
+        body[at] = data.draw(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF, *b"av({"]))
+    del body[data.draw(st.integers(0, len(body))) :]
+    for little in (True, False):
+        with suppress(Malformed):
+            assert len(decode(given[0], bytes(body), little=little)) == len(complete_types(given[0]))
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_numbers_are_read_in_either_byte_order(kind: str) -> None:
+    for order, little in (("<", True), (">", False)):
+        packed = struct.pack(f"{order}{NUMBERS[kind]}", 77)
+        assert decode(kind, packed, little=little) == [77]
+        assert skip(kind, bytes(len(packed)) + packed, 1, little=little) == 2 * len(packed)
+
+
+@pytest.mark.parametrize("signature", ["", "s", "ss", "a{sv}", "a(is)", "aa{s(ii)}", "v", "ah", "a" * 32 + "y",
+                                       "(" * 32 + "y" + ")" * 32, "a{y" * 32 + "y" + "}" * 32, "y" * 255])  # fmt: skip
+def test_signature_is_a_sequence_of_complete_types(signature: str) -> None:
+    assert "".join(complete_types(signature)) == signature
+
+
+@pytest.mark.parametrize(
+    "signature",
+    ["a", "(", "()", "a()", "(y", "y)", "{sv}", "a{sv", "a{s}", "a{}", "a{vs}", "a{(s)s}", "a{ass}", "a{sss}", "a{",
+     "({sv})", "z", "\0", "é", "a" * 33 + "y", "(" * 33 + "y" + ")" * 33, "a" * 255, "(" * 255, "y" * 256],
+)  # fmt: skip
+def test_what_is_no_signature_is_malformed(signature: str) -> None:
+    """D-Bus Specification, "Valid Signatures"; an array of empty structures would never end."""
+    with pytest.raises(Malformed):
+        decode(signature, bytes(1024), little=True)
+
+
+def nested(depth: int) -> bytes:
+    """An octet in so many variants."""
+    return b"\1v\0" * (depth - 1) + b"\1y\0\7"
+
+
+def test_values_may_be_64_deep() -> None:
+    value = decode("v", nested(64), little=True)[0]
+    for _ in range(64):
+        value = value.value
+    assert value == 7
+    with pytest.raises(Malformed):
+        decode("v", nested(65), little=True)
+
+
+# An array of strings of which the second says that it has nearly 2^32 octets: 32 bits make that a way back to the first
+BACKWARDS = struct.pack("<II4sI", 64, 3, b"abc", 2**32 - 13) + bytes(52)
+
+
+@pytest.mark.parametrize(
+    ("signature", "body"),
+    [
+        ("as", BACKWARDS), ("s", b"\xff\xff\xff\xff"), ("s", b"\2\0\0\0ab"), ("s", b"\2\0\0\0abc"), ("g", b"\1sx"),
+        ("g", b"\1\xff\0"), ("ay", b"\5\0\0\0abcd"), ("ay", b"\xff\xff\xff\xff"), ("au", b"\3\0\0\0\0\0\0\0"),
+        ("a{yy}", b"\1\0\0\0\0\0\0\0\1\2"), ("v", b""), ("v", b"\0\0\7"), ("v", b"\2yy\0\7\7"), ("v", b"\1Z\0\7"),
+        ("v", b"\x03a()\0" + bytes(16)), ("u", b"\0\0\0"), ("y", b""),
+    ],
+)  # fmt: skip
+def test_what_is_no_value_is_malformed(signature: str, body: bytes) -> None:
+    with pytest.raises(Malformed):
+        decode(signature, body, little=True)
+
+
+def test_the_first_values_of_a_body_are_read_without_the_others() -> None:
+    assert decode("su", encode("sus", ["a", 1, "b"])[:12] + b"\xff", little=True) == ["a", 1]
 
 
 def test_a_variant_of_the_library_is_one_here_too() -> None:

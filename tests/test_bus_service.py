@@ -13,7 +13,7 @@ import pytest
 
 from salsa_agent.bus import interface, wire
 from salsa_agent.bus.client import plain
-from salsa_agent.bus.dbus_api import Variant
+from salsa_agent.bus.encoding import Value
 from salsa_agent.bus.interface import INTERFACE, INTROSPECTABLE, NAME, PATH, PEER, PROPERTIES
 from salsa_agent.core.model import Best, ListedRelay, Publication, Source, State, Verdict
 from salsa_agent.requests import InvalidArgs, LimitsExceeded, NoSuchRelay, RequestError
@@ -348,9 +348,9 @@ PLAIN: list[tuple[str, tuple[Any, ...], str]] = [
     ("Get, wrong types", (PATH, PROPERTIES, "Get", "su", INTERFACE, 1), "InvalidArgs"),
     ("Get, too few", (PATH, PROPERTIES, "Get", "s", INTERFACE), "InvalidArgs"),
     ("GetAll, unknown interface", (PATH, PROPERTIES, "GetAll", "s", "org.example.X"), "UnknownInterface"),
-    ("Set", (PATH, PROPERTIES, "Set", "ssv", INTERFACE, "State", Variant("s", "x")), "PropertyReadOnly"),
-    ("Set, wrong type", (PATH, PROPERTIES, "Set", "ssv", INTERFACE, "State", Variant("u", 1)), "PropertyReadOnly"),
-    ("Set, unknown", (PATH, PROPERTIES, "Set", "ssv", INTERFACE, "X", Variant("u", 1)), "UnknownProperty"),
+    ("Set", (PATH, PROPERTIES, "Set", "ssv", INTERFACE, "State", Value("s", "x")), "PropertyReadOnly"),
+    ("Set, wrong type", (PATH, PROPERTIES, "Set", "ssv", INTERFACE, "State", Value("u", 1)), "PropertyReadOnly"),
+    ("Set, unknown", (PATH, PROPERTIES, "Set", "ssv", INTERFACE, "X", Value("u", 1)), "UnknownProperty"),
     ("Properties, unknown method", (PATH, PROPERTIES, "Nonsense"), "UnknownMethod"),
     ("Peer, unknown method", (PATH, PEER, "Nonsense"), "UnknownMethod"),
     ("Introspect with arguments", (PATH, INTROSPECTABLE, "Introspect", "s", "x"), "InvalidArgs"),

@@ -14,15 +14,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import dbus_next
 import dns
 import pyroute2
 import pytest
 
-from tests.lab.bus import NOBODY, PATIENCE, PROJECT, ROOT
+from tests.lab.bus import LIBRARY, NOBODY, PATIENCE, PROJECT, ROOT
 from tests.lab.whole import until
 
 USERS = {"root": ROOT, "nobody": NOBODY}
@@ -112,7 +112,7 @@ def demo() -> Iterator[Demo]:
         shutil.copy(PROJECT / "run", tree)
         subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", tree / "venv"], check=True)
         libraries = next((tree / "venv/lib").glob("python*/site-packages"))
-        for library in (dbus_next, dns, pyroute2):  # pure Python, all of them
+        for library in (import_module(LIBRARY), dns, pyroute2):  # all of them can do without what is compiled
             shutil.copytree(Path(library.__path__[0]), libraries / library.__name__)
         (base / "tmp").mkdir()
         (base / "tmp").chmod(0o1777)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from salsa_agent.bus.connection import CALL_TIME, DAEMON, BusError, address_of, open_bus
-from salsa_agent.bus.dbus_api import Message, MessageType, Variant
+from salsa_agent.bus.dbus_api import Message, MessageType
 from salsa_agent.bus.encoding import Value
 from salsa_agent.bus.guards import BusGone, GuardedBus
 from salsa_agent.bus.interface import INTERFACE, METHODS, NAME, PATH, PROPERTIES, PROPERTY_TYPES
@@ -109,7 +109,7 @@ class Client:
             interface="org.freedesktop.Notifications",
             member="Notify",
             signature="susssasa{sv}i",
-            body=["salsa-agent", 0, "mail-send", summary, body, [], {"category": Variant("s", "network")}, -1],
+            body=["salsa-agent", 0, "mail-send", summary, body, [], {"category": Value("s", "network")}, -1],
         )
         await self._call(message)
 
@@ -211,7 +211,7 @@ async def _open(bus: str) -> tuple[GuardedBus, str]:
 
 def plain(value: Any) -> Any:
     """D-Bus values without their types: what JSON can hold."""
-    if isinstance(value, Variant | Value):
+    if isinstance(value, Value):
         return plain(value.value)
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items()}
@@ -231,7 +231,7 @@ def _is_owner_change(message: Message) -> bool:
     return shape == (DAEMON, "NameOwnerChanged", "sss") and bool(message.body[0] == NAME)
 
 
-def _known(values: dict[str, Variant]) -> dict[str, Any]:
+def _known(values: dict[str, Value]) -> dict[str, Any]:
     """The properties among these that we know, by name and type."""
     return {name: plain(of) for name, of in values.items() if PROPERTY_TYPES.get(name) == of.signature}
 

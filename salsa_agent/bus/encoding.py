@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from salsa_agent.bus.signatures import ALIGNMENT, NUMBERS, split
+
 Writer = Callable[[bytearray, Any], None]
 
-_ALIGNMENT = {"y": 1, "g": 1, "v": 1, "n": 2, "q": 2, "b": 4, "i": 4, "u": 4, "s": 4, "o": 4, "a": 4}  # else 8
-_NUMBERS = {kind: struct.Struct(f"<{kind.translate(str.maketrans('ynqiuxtd', 'BhHiIqQd'))}") for kind in "ynqiuxtd"}
+_NUMBERS = {kind: struct.Struct(f"<{code}") for kind, code in NUMBERS.items()}
 _U32 = _NUMBERS["u"]
 _MAX_ARRAY = 1 << 26
 
@@ -45,35 +46,13 @@ def encode(signature: str, values: Iterable[Any]) -> bytes:
 @lru_cache(maxsize=128)
 def _writers(signature: str) -> tuple[Writer, ...]:
     """One for each complete type."""
-    found = []
-    at = 0
-    while at < len(signature):
-        end = _end(signature, at)
-        found.append(_writer(signature[at:end]))
-        at = end
-    return tuple(found)
-
-
-def _end(signature: str, at: int) -> int:
-    """Where the complete type ends that begins here. Raises ValueError if there is none."""
-    kind = signature[at : at + 1]
-    if kind == "a":
-        return _end(signature, at + 1)
-    if kind in ("(", "{"):
-        close = ")" if kind == "(" else "}"
-        at += 1
-        while signature[at : at + 1] != close:
-            at = _end(signature, at)
-        return at + 1
-    if not kind or kind not in "ybnqiuxtdsogv":
-        raise ValueError("not a signature")
-    return at + 1
+    return tuple(map(_writer, split(signature)))
 
 
 @lru_cache(maxsize=128)
 def _writer(kind: str) -> Writer:
     """For one complete type. Raises ValueError where it is none."""
-    if not kind or _end(kind, 0) != len(kind):
+    if split(kind) != (kind,):
         raise ValueError("not one complete type")
     if kind in _NUMBERS:
         return _number(kind)
@@ -138,7 +117,8 @@ def _put_variant(out: bytearray, value: Any) -> None:
 
 
 def _array(kind: str) -> Writer:
-    alignment, write = _ALIGNMENT.get(kind[0], 8), _writer(kind)
+    alignment = ALIGNMENT.get(kind[0], 8)
+    write = _struct(kind[1:-1]) if kind[0] == "{" else _writer(kind)
 
     def put(out: bytearray, values: Any) -> None:
         if isinstance(values, str):
@@ -179,7 +159,7 @@ def _lead(key: str, signature: str) -> bytes:
     out = bytearray()
     _put_string(out, key)
     _put_signature(out, signature)
-    _pad(out, _ALIGNMENT.get(signature[0], 8))
+    _pad(out, ALIGNMENT.get(signature[0], 8))
     return bytes(out)
 
 

@@ -1,20 +1,30 @@
-"""The library's message bus with what it lacks to live among hostile peers.
+"""A connection to a bus that lives among hostile peers.
 
-dbus-next 0.2.3 takes a full socket or one odd message for the end of the connection, queues without bound, reads as
-long as there is something to read, tells callers tracebacks, and never answers a call that outlived the bus. So its
-transport is replaced here: messages come and go through this class, their values through the library.
+The libraries' own take a full socket or one odd message for the end of the connection, queue without bound, read as
+long as there is something to read, tell callers tracebacks, and never answer a call that outlived the bus (seen in
+dbus-next 0.2.3). So messages come and go through this class; the library says what a message is, and checks it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from salsa_agent.bus import wire
-from salsa_agent.bus.dbus_api import AuthError, InvalidAddressError, Message, MessageBus, MessageFlag, MessageType
+from salsa_agent.bus.dbus_api import (
+    AuthError,
+    InvalidAddressError,
+    Message,
+    MessageFlag,
+    MessageType,
+    SignatureTree,
+    parse_address,
+)
 from salsa_agent.bus.wire import Header, Malformed, OutOfStep
 
 CHUNK = 1 << 16  # octets read or written at once
@@ -24,6 +34,7 @@ MAX_HEADER = 1 << 16  # octets; all names together are below 2 KiB, but a path h
 MAX_CALL = 1 << 16  # octets of the body of a call to us
 MAX_BODY = 1 << 24  # octets of the body of anything else
 _MAX_AUTH_LINE = 4096
+_MAX_SERIAL = (1 << 32) - 1  # and none is 0
 
 UNKNOWN_OBJECT = "org.freedesktop.DBus.Error.UnknownObject"
 FAILED = "org.freedesktop.DBus.Error.Failed"
@@ -35,7 +46,7 @@ class BusGone(ConnectionError):
     """The connection to the bus has ended."""
 
 
-class GuardedBus(MessageBus):  # type: ignore[misc]  # the library has no types
+class GuardedBus:
     """A connection to a bus. Use `connection.open_bus`.
 
     `serve` is given each method call: its header and its body (None: larger than MAX_CALL, and not read); answer with
@@ -46,16 +57,21 @@ class GuardedBus(MessageBus):  # type: ignore[misc]  # the library has no types
 
     def __init__(self, address: str) -> None:
         """Not connected yet. Raises InvalidAddressError."""
-        if not address:  # the library would look for a session bus of its own
-            raise InvalidAddressError("no address is known")
-        super().__init__(bus_address=address)
+        self._addresses = parse_address(address)
+        self._loop = asyncio.get_running_loop()
+        self._sock: Any = None
+        self._fd = -1
+        self.unique_name = ""
+        self._serial = 0
+        self._handlers: list[Callable[[Message], None]] = []
+        self._waiting: dict[int, asyncio.Future[Message]] = {}  # calls of ours, by serial
         self.serve: Callable[[Header, bytes | None], None] = self._nothing_here
         self.hears: Callable[[Header], bool] = lambda _: True
         self.on_end: Callable[[str], None] = lambda _: None
         self.on_drained: Callable[[], None] = lambda: None
         self.policed = False  # the bus's policy says who may call (dbus/org.salsa.Agent1.conf): the system bus
         self.end = ""
-        self._disconnected = False
+        self._disconnected = self._leaving = False
         self._in = bytearray()
         self._out = bytearray()
         self._head: Header | None = None  # of the message whose body is still to come
@@ -63,12 +79,6 @@ class GuardedBus(MessageBus):  # type: ignore[misc]  # the library has no types
         self._corked = False
         self._reading = self._writing = False
         self._held = False  # nothing is read until what waits is written
-
-    def _setup_socket(self) -> None:
-        """The library connects, blocking, in its constructor; here `connect` does."""
-        self._sock: Any = None
-        self._stream: Any = None
-        self._fd = -1
 
     # --- connecting
 
@@ -99,7 +109,7 @@ class GuardedBus(MessageBus):  # type: ignore[misc]  # the library has no types
     async def _open(self) -> None:
         """Connect to the first address of the list that answers."""
         failure: Exception = InvalidAddressError("no address is known")
-        for transport, options in self._bus_address:
+        for transport, options in self._addresses:
             try:
                 self._sock = await _connected(self._loop, transport, options)
             except (OSError, InvalidAddressError) as error:
@@ -111,7 +121,7 @@ class GuardedBus(MessageBus):  # type: ignore[misc]  # the library has no types
 
     async def _authenticate(self) -> None:
         send = self._loop.sock_sendall
-        await send(self._sock, b"\0" + self._auth._authentication_start(negotiate_unix_fd=False).encode() + b"\r\n")
+        await send(self._sock, f"\0AUTH EXTERNAL {str(os.getuid()).encode().hex()}\r\n".encode())
         answer = bytearray()
         while not answer.endswith(b"\r\n"):
             got = await self._loop.sock_recv(self._sock, CHUNK)
@@ -225,16 +235,19 @@ class GuardedBus(MessageBus):  # type: ignore[misc]  # the library has no types
             log.error("a message was not dealt with: %s", told(error))
 
     def _process_message(self, message: Message) -> None:
-        for handler in list(self._user_message_handlers):
+        for handler in list(self._handlers):
             try:
-                if handler(message):
-                    break
+                handler(message)
             except Exception as error:
                 log.error("a message handler failed: %s", told(error))
         if message.message_type is not MessageType.SIGNAL:
-            waiting = self._method_return_handlers.pop(message.reply_serial, None)
-            if waiting is not None:
-                waiting(message, None)
+            waiting = self._waiting.pop(message.reply_serial, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message)
+
+    def add_message_handler(self, handler: Callable[[Message], None]) -> None:
+        """Have signals and replies told to `handler`, until the end of the connection."""
+        self._handlers.append(handler)
 
     def _nothing_here(self, head: Header, _body: bytes | None) -> None:
         self.error(head, UNKNOWN_OBJECT, "There is no object here.")
@@ -245,6 +258,11 @@ class GuardedBus(MessageBus):  # type: ignore[misc]  # the library has no types
     def congested(self) -> bool:
         """Whether the bus is slow to take what it is sent; `on_drained` is called when it no longer is."""
         return len(self._out) > LOW
+
+    def next_serial(self) -> int:
+        """For a message that is about to be sent."""
+        self._serial = self._serial % _MAX_SERIAL + 1
+        return self._serial
 
     def reply(self, call: Header, signature: str = "", body: bytes = b"") -> None:
         """Answer a call, if it wants to be answered."""
@@ -301,7 +319,7 @@ class GuardedBus(MessageBus):  # type: ignore[misc]  # the library has no types
             return future
         if not message.serial:
             message.serial = self.next_serial()
-        self._put(bytes(message._marshall()))
+        self._put(_octets(message))
         future.set_result(None)
         return future
 
@@ -314,22 +332,12 @@ class GuardedBus(MessageBus):  # type: ignore[misc]  # the library has no types
             return None
         if not message.serial:
             message.serial = self.next_serial()
-        future: asyncio.Future[Message] = self._loop.create_future()
-
-        def waiting(reply: Message | None, _error: Exception | None) -> None:
-            if future.done():
-                return
-            if reply is None:
-                future.set_exception(BusGone(self.end))
-            else:
-                future.set_result(reply)
-
-        self._method_return_handlers[message.serial] = waiting
-        self.send(message)
+        self._waiting[message.serial] = future = self._loop.create_future()
         try:
+            self.send(message)
             return await future
         finally:
-            self._method_return_handlers.pop(message.serial, None)
+            self._waiting.pop(message.serial, None)
 
     def _put(self, octets: bytes) -> None:
         if not self._disconnected:
@@ -367,34 +375,28 @@ class GuardedBus(MessageBus):  # type: ignore[misc]  # the library has no types
 
     def disconnect(self) -> None:
         """Write what the socket takes, and close it. Twice does no harm."""
-        self._user_disconnect = True
+        self._leaving = True
         if self._sock is not None:
             self._write()
         self._finalize()
 
-    def _finalize(self, err: Exception | None = None) -> None:
+    def _finalize(self, error: Exception | None = None) -> None:
         if self._disconnected:
             return
         self._disconnected = True
-        self.end = "disconnected" if err is None else (str(err) or type(err).__name__)
+        self.end = "disconnected" if error is None else (str(error) or type(error).__name__)
         if self._sock is not None:
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
             self._sock.close()
         self._in.clear()
         self._out.clear()
-        handlers = list(self._method_return_handlers.values())
-        self._method_return_handlers.clear()
-        for waiting in handlers:
-            waiting(None, err)
-        self._user_message_handlers.clear()
-        if not self._disconnect_future.done():
-            if err is None or self._user_disconnect:
-                self._disconnect_future.set_result(None)
-            else:
-                self._disconnect_future.set_exception(err)
-                self._disconnect_future.exception()  # seen: nobody has to await it
-        if not self._user_disconnect:
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(BusGone(self.end))
+        self._waiting.clear()
+        self._handlers.clear()
+        if not self._leaving:
             self.on_end(self.end)
 
 
@@ -434,12 +436,33 @@ def _message(head: Header, body: bytes) -> Message:
             error_name=head.error_name or None,
             reply_serial=head.reply_serial or None,
             sender=head.sender or None,
-            signature=head.signature,
+            signature=_tree(head.signature),
             body=values,
             serial=head.serial,
         )
     except Exception as error:  # its checks raise errors of no common base
         raise Malformed(str(error)) from error
+
+
+# dbus-next keeps every signature that it is told as a text
+_tree = lru_cache(maxsize=128)(SignatureTree)
+
+
+def _octets(message: Message) -> bytes:
+    """A message to be sent."""
+    return wire.frame(
+        message.message_type.value,
+        message.serial,
+        flags=message.flags.value,
+        path=message.path or "",
+        interface=message.interface or "",
+        member=message.member or "",
+        error_name=message.error_name or "",
+        reply_serial=message.reply_serial or 0,
+        destination=message.destination or "",
+        signature=message.signature,
+        body=wire.encode(message.signature, message.body),
+    )
 
 
 def told(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""D-Bus messages as bytes (D-Bus Specification, "Message Format"); what is received is read by the library.
+"""D-Bus messages as bytes (D-Bus Specification, "Message Format").
 
 A header is read without its body, so that a message nobody wants costs next to nothing whatever its size, and a header
 field or message type that is new to us is ignored, as the specification has it.
@@ -6,13 +6,13 @@ field or message type that is new to us is ignored, as the specification has it.
 
 from __future__ import annotations
 
-import io
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
-from salsa_agent.bus.dbus_api import SignatureTree, Unmarshaller
+from salsa_agent.bus.decoding import Malformed as Malformed
+from salsa_agent.bus.decoding import decode as decode
+from salsa_agent.bus.decoding import skip
 from salsa_agent.bus.encoding import encode as encode
 
 CALL, RETURN, ERROR, SIGNAL = 1, 2, 3, 4
@@ -25,15 +25,10 @@ _TYPES = {
     _PATH: b"o", _INTERFACE: b"s", _MEMBER: b"s", _ERROR_NAME: b"s", _REPLY_SERIAL: b"u", _DESTINATION: b"s",
     _SENDER: b"s", _SIGNATURE: b"g",
 }  # fmt: skip
-_MAX_SIGNATURES = 512
 
 
 class OutOfStep(Exception):
     """What comes from the bus is no D-Bus message: there is no way to find the next one."""
-
-
-class Malformed(Exception):
-    """One message is not as it must be; the next one begins where its header says."""
 
 
 @dataclass(slots=True)
@@ -85,7 +80,7 @@ def _parse(data: bytes) -> Header:
         kind = data[at + 2 : at + 2 + length]
         at += length + 3
         if code not in _TYPES:
-            at = _skip(data, at, kind)
+            at = skip(kind.decode(), data, at, little=little)
             continue
         if kind != _TYPES[code]:
             raise Malformed("a header field of the wrong type")
@@ -120,40 +115,6 @@ def _parse(data: bytes) -> Header:
     if at > end:
         raise Malformed("a header that ends in mid-field")
     return header
-
-
-def _skip(data: bytes, at: int, signature: bytes) -> int:
-    """Where the value ends that begins at `at`."""
-    reader = _reader(data, data[0] == 0x6C)
-    reader.offset = at
-    _read(reader, signature.decode())
-    return int(reader.offset)
-
-
-def decode(signature: str, body: bytes, *, little: bool) -> list[Any]:
-    """The values of a body, or the first ones of it. Raises Malformed."""
-    return _read(_reader(body, little), signature)
-
-
-_READER = Unmarshaller(io.BytesIO())  # making one takes as long as reading a call; its stream is always at its end
-
-
-def _reader(data: bytes, little: bool) -> Any:
-    _READER.buf = bytearray(data)
-    _READER.offset = 0
-    _READER.endian = ord("l" if little else "B")
-    return _READER
-
-
-def _read(reader: Any, signature: str) -> list[Any]:
-    if len(SignatureTree._cache) > _MAX_SIGNATURES:  # the library keeps every signature it ever saw
-        SignatureTree._cache.clear()
-    try:
-        return [reader.read_argument(kind) for kind in SignatureTree._get(signature).types]
-    except Exception as error:  # whatever the library raises: EOFError, KeyError, ValueError, IndexError, ...
-        raise Malformed("a value that is not of its type") from error
-    finally:
-        reader.buf = bytearray()
 
 
 def frame(

@@ -31,16 +31,24 @@ find_python() {
 }
 
 # ensure_venv [EXTRA]: the virtual environment stands and has what pyproject.toml names now.
-# One that SALSA_VENV names is taken as it is; with SALSA_PYTHON it is another one, of this interpreter.
+# One that SALSA_VENV names is taken as it is; with SALSA_PYTHON it is another one, of this interpreter; with
+# SALSA_DBUS=dbus-fast it is another one, with that library in the place of dbus-next.
 ensure_venv() {
 	[ -z "${SALSA_VENV-}" ] || return 0
+	suffix=
+	extras=${1-}
 	if [ -n "${SALSA_PYTHON-}" ]; then
 		{ suits "$SALSA_PYTHON" && makes_venvs "$SALSA_PYTHON"; } ||
 			fail 1 "SALSA_PYTHON: $SALSA_PYTHON is no Python from 3.11 to 3.14 with the venv module"
 		PYTHON=$SALSA_PYTHON
-		venv=$cache/venv-$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+		suffix=-$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 	fi
-	extra=${1:+[$1]}
+	case ${SALSA_DBUS:-dbus-next} in
+	dbus-next) ;;
+	dbus-fast) suffix=$suffix-dbus-fast extras=${extras:+$extras,}dbus-fast ;;
+	*) fail 1 "SALSA_DBUS: $SALSA_DBUS is neither dbus-next nor dbus-fast" ;;
+	esac
+	[ -z "$suffix" ] || venv=$cache/venv$suffix
 	stamp="$venv/salsa-${1:-run}"
 	wanted=$(cksum <pyproject.toml)
 	[ ! -x "$venv/bin/python" ] || "$venv/bin/python" -c '' 2>/dev/null || rm -rf "$venv" # its Python is gone
@@ -53,7 +61,8 @@ ensure_venv() {
 		"$python" -m venv --clear "$venv" || fail 1 "the virtual environment could not be made in $venv"
 	fi
 	say "installing the libraries named in pyproject.toml into $venv"
-	pip install --editable ".$extra" || fail 1 "the libraries could not be installed; is the Python package index within reach?"
+	pip install --editable ".${extras:+[$extras]}" || fail 1 "the libraries could not be installed; is the Python package index within reach?"
+	[ "${SALSA_DBUS-}" != dbus-fast ] || pip uninstall --yes dbus-next
 	printf '%s\n' "$wanted" >"$stamp"
 }
 

@@ -171,6 +171,11 @@ LEAN = Peer(
     lambda lab: [sys.executable, str(PEERS / "lean.py"), lab.bus, SERVER],
     ("bench.Lean", "/bench/Lean", "bench.Lean", "Relay"),
 )
+RULED = Peer(
+    "lean Python by the rules",
+    lambda lab: [sys.executable, str(PEERS / "ruled.py"), lab.bus, SERVER],
+    ("bench.Ruled", "/bench/Ruled", "bench.Ruled", "Relay"),
+)
 # in a process namespace of its own, so that what the shell started ends with it
 SHELL = Peer(
     "shell loop",

@@ -28,7 +28,8 @@ def test_a_quick_run_writes_every_table_and_plot(tmp_path: Path) -> None:
     results = (tmp_path / "results.md").read_text()
     for title in ("Event to signal, 20 ms", "Start", "Size and idleness", "Storms", "D-Bus reads", "Postfix", "Growth"):
         assert f"### {title}" in results
-    for peer in ("C floor", "lean Python", "salsa-agent", "salsa-agent, verifying", "naive stack", "shell loop"):
+    lean = ("lean Python", "lean Python by the rules")
+    for peer in ("C floor", *lean, "salsa-agent", "salsa-agent, verifying", "naive stack", "shell loop"):
         assert re.search(rf"^\| {peer}, one address \| [\d.]+ / ", results, re.MULTILINE), peer
     assert re.search(r"^\| the relay alone: connect, greeting, EHLO \| [\d.]+ / [\d.]+ \| {2}\| ", results, re.M)
     assert re.search(r"^Verification adds -?[\d.]+ ms to the median; the relay alone takes [\d.]+ ms\.", results, re.M)

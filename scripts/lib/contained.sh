@@ -4,7 +4,9 @@ scratch=$1 python=$2
 shift 2
 trap : INT TERM # PID 1 would not see them otherwise, and has to outlive pytest
 mount -t tmpfs -o mode=755 tmpfs "$scratch"
-mkdir -p /run/netns
-mount -t tmpfs tmpfs /run/netns
+for directory in /run/netns /etc/netns; do # others' are not ours to sweep, nor ours theirs
+	mkdir -p "$directory"
+	mount -t tmpfs tmpfs "$directory"
+done
 TMPDIR=$scratch "$python" -m pytest -n 4 --dist loadfile "$@" # more than processors: most tests wait
 exit $?

@@ -59,6 +59,7 @@ class Laptop:
         self._elsewhere = elsewhere
         self._tell = tell
         self._known: dict[str, Any] = {}
+        self._told = ""  # the best relay, as BestRelayChanged has it: the last of the signals of a change
         self._owned = False
         self._changed = asyncio.Event()
 
@@ -88,6 +89,7 @@ class Laptop:
             self._known |= changed
             self._tell("signal", f"PropertiesChanged {', '.join(_property(*one) for one in changed.items())}")
         elif message.path == PATH and message.member == "BestRelayChanged":
+            self._told = str(message.body[0])
             self._tell("signal", "BestRelayChanged {} {} {}".format(*message.body))
         elif message.member == "NameOwnerChanged":
             self._owned = bool(message.body[2])
@@ -95,7 +97,7 @@ class Laptop:
 
     async def settled(self, relay: str) -> None:
         """Wait until this is the best relay, nothing is going on, and the agent answers. Raises WentWrong."""
-        await self._until(lambda: self._best == relay and self._known["State"] in ("ready", "offline") and self._owned)
+        await self._until(lambda: self._told == relay and self._known["State"] in ("ready", "offline") and self._owned)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         try:
@@ -106,12 +108,8 @@ class Laptop:
         except TimeoutError:
             raise WentWrong(f"the agent has come to nothing but this: {self._known}") from None
 
-    @property
-    def _best(self) -> str:
-        return str(self._known.get("BestRelay", ""))
-
     def _is_not(self, relay: str) -> bool:
-        return self._best != relay
+        return self._told != relay
 
     async def status(self) -> str:
         """What `salsactl status` prints."""

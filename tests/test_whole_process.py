@@ -44,6 +44,15 @@ def test_h3_no_bus_is_status_69_and_one_line(world: World) -> None:
     assert "/nowhere/bus" in agent.log
 
 
+@pytest.mark.parametrize("most", [5, 6])  # with four Python itself cannot start
+def test_h3_too_few_descriptors_for_a_bus_are_status_69_and_one_line(world: World, most: int) -> None:
+    argv = [sys.executable, "-m", "salsa_agent.cli.agent", "--config", "/dev/null", "--bus", world.bus.address]
+    agent = world.start(world.host, ["prlimit", f"--nofile={most}:{most}", "--", *argv])
+    assert agent.popen.wait(PATIENCE) == 69
+    assert len(agent.log.splitlines()) == 1
+    assert "no bus" in agent.log or world.bus.address in agent.log
+
+
 def test_h3_a_name_that_is_taken_is_status_69_and_one_line(world: World) -> None:
     world.agent()
     world.wait_for_best(HOME)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
+import socket
 import sys
 from typing import NoReturn
 
@@ -53,11 +55,23 @@ def _run(argv: list[str] | None) -> int:
 
     gc.freeze()  # what was imported stays for good: the collector need not go through it in the middle of a round
     try:
+        _descriptors_for_a_loop()
+    except OSError as error:
+        log.critical("no bus can be had: %s", error.strerror)
+        return exit_status.EX_UNAVAILABLE
+    try:
         asyncio.run(whole_run())
     except BusError as error:
         log.critical("%s", error)
         return exit_status.EX_UNAVAILABLE
     return exit_status.EX_OK
+
+
+def _descriptors_for_a_loop() -> None:
+    """Raises OSError where there are too few: an event loop that could not be made has its say when it goes."""
+    with select.epoll():
+        for end in socket.socketpair():
+            end.close()
 
 
 def _end(_number: int, _frame: object) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import re
@@ -16,12 +17,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dns
 import pyroute2
 import pytest
 
+from demo.laptop import Elsewhere, Laptop
+from salsa_agent.bus.client import Client
+from salsa_agent.bus.dbus_api import Message, MessageType
+from salsa_agent.bus.encoding import Value
+from salsa_agent.bus.interface import INTERFACE, NAME, PATH, PROPERTIES
 from tests.lab.bus import LIBRARY, NOBODY, PATIENCE, PROJECT, ROOT
 from tests.lab.whole import until
 
@@ -137,6 +143,30 @@ def test_demo_tells_the_story(demo: Demo, user: str) -> None:
     assert "\x1b" not in done.stdout, "colour is for terminals"
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert demo.left() == []
+
+
+def heard(laptop: Laptop, interface: str, member: str, signature: str, *body: Any) -> None:
+    laptop.on_message(
+        Message(
+            message_type=MessageType.SIGNAL, path=PATH, interface=interface, member=member,
+            signature=signature, body=list(body),
+        )
+    )  # fmt: skip
+
+
+async def test_demo_goes_on_after_the_last_signal_of_a_change() -> None:
+    """However far apart the signals of one change arrive, what the story does next comes after both."""
+    told: list[str] = []
+    laptop = Laptop(cast(Client, None), "", cast(Elsewhere, None), lambda word, text: told.append(f"{word} {text}"))
+    heard(laptop, "org.freedesktop.DBus", "NameOwnerChanged", "sss", NAME, "", ":1.1")
+    changed = {"BestRelay": Value("s", "smtp.example"), "State": Value("s", "ready")}
+    heard(laptop, PROPERTIES, "PropertiesChanged", "sa{sv}as", INTERFACE, changed, [])
+    settled = asyncio.create_task(laptop.settled("smtp.example"))
+    await asyncio.sleep(0)  # it has looked
+    assert not settled.done()
+    heard(laptop, INTERFACE, "BestRelayChanged", "sqs", "smtp.example", 25, "dns")
+    await settled
+    assert told[-1] == "signal BestRelayChanged smtp.example 25 dns"
 
 
 @pytest.mark.parametrize(("number", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129), ("SIGKILL", -9)])

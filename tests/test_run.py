@@ -133,6 +133,7 @@ from pathlib import Path
 
 def test_litter():
     subprocess.run(["ip", "netns", "add", "litter-NUMBER"], check=True)
+    Path("/etc/netns/litter-NUMBER").mkdir(parents=True)
     os.system("setsid sleep 4242NUMBER &")
     Path(tempfile.mkdtemp(), "file").write_text("")
     Path("began").write_text(tempfile.gettempdir())
@@ -158,6 +159,7 @@ def test_run_tests_leaves_nothing_behind_when_interrupted(tmp_path: Path, number
     sleeper = f"sleep\x004242{number.value}\x00"
     until(lambda: sleeper not in processes(), "its processes are gone")
     assert f"litter-{number.value}" not in subprocess.run(["ip", "netns"], capture_output=True, text=True).stdout
+    assert not Path(f"/etc/netns/litter-{number.value}").exists()
     if number == signal.SIGKILL:  # the mount point stays, empty
         assert os.listdir(scratch) == []
         scratch.rmdir()

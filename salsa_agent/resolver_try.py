@@ -14,7 +14,7 @@ from ipaddress import IPv6Address, ip_address
 from time import monotonic
 from typing import NamedTuple
 
-from salsa_agent.core.model import Server
+from salsa_agent.core.model import MAX_IFINDEX, Server
 from salsa_agent.resolver_replies import replies
 from salsa_agent.resolver_wire import ServerFailed, is_reply, is_truncated
 
@@ -174,6 +174,13 @@ def _plain(server: Server) -> _Target:
 
 
 def _looked_up(server: Server) -> _Target:
+    target = _where(server)
+    if not 0 <= target.link <= MAX_IFINDEX:  # such as a resolv.conf may name
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+    return target
+
+
+def _where(server: Server) -> _Target:
     try:
         ip = ip_address(server.address)
     except ValueError:

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from salsa_agent import resolvconf
 from salsa_agent.bus.system import SystemBus, Unavailable
 from salsa_agent.core.bucket import Bucket
-from salsa_agent.core.model import Server, ServerView
+from salsa_agent.core.model import MAX_IFINDEX, Server, ServerView
 from salsa_agent.core.settings import Settings
 from salsa_agent.inotify import Follower
 from salsa_agent.resolvconf import Nameserver, ResolvConf
@@ -195,8 +195,10 @@ def _ifindex(scope: str) -> int:
     with contextlib.suppress(OSError, ValueError):
         return socket.if_nametoindex(scope)
     with contextlib.suppress(OSError, ValueError, OverflowError):
-        socket.if_indextoname(int(scope))
-        return int(scope)
+        number = int(scope)
+        if number <= MAX_IFINDEX:  # Python before 3.13 would cut it off
+            socket.if_indextoname(number)
+            return number
     return 0
 
 

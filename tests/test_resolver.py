@@ -800,6 +800,19 @@ async def test_f1_a_scope_names_the_link() -> None:
                     assert answer.server == f"fe80::53%{zone}"
 
 
+@pytest.mark.parametrize(
+    "server",
+    [Server("fe80::1%4294967297"), Server(f"fe80::1%{10**30}"), Server("192.0.2.1", ifindex=2**32 + 1),
+     Server("fe80::1", ifindex=-1)],
+)  # fmt: skip
+async def test_f1_an_index_that_no_link_can_have_is_one_that_is_not_there(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = await ask(server, by=resolver(timeout=0.1))
+    assert (answer.outcome, answer.reason) == (Outcome.FAILED, f"{server_text(server)}: no such device")
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("address", ["192.168.1.1", "fd00::1"])
 async def test_f1_a_kernel_that_lets_nobody_bind_still_asks_through_the_link(
     monkeypatch: pytest.MonkeyPatch, address: str

@@ -163,7 +163,8 @@ async def test_f1_a_link_local_server_is_asked_through_its_link(files: Files) ->
     with Netns() as space, Netns() as far:
         veth(space, "up0", far, "down0")
         index = space.index("up0")
-        files.conf.write_text(f"nameserver fe80::1%up0\nnameserver fe80::2%{index}\nnameserver fe80::3%up1\n")
+        scopes = ("up0", index, "up1", 2**32 + index, -1, 10**30)
+        files.conf.write_text("".join(f"nameserver fe80::{n}%{scope}\n" for n, scope in enumerate(scopes, 1)))
         with space.inside():
             assert files.listed() == (Server("fe80::1", ifindex=index), Server("fe80::2", ifindex=index))
             async with watching(**files.options) as watch:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 IPAddress = IPv4Address | IPv6Address
 
+MAX_IFINDEX = (1 << 31) - 1  # the kernel's interface indexes are of type int
 FIRST_IPV6 = 1 << 128  # the least number of an IPv6 address; see `number_of`
 
 

@@ -68,7 +68,8 @@ def main(argv: Sequence[str]) -> int:
             print(f"{row.failure or 'good'} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
     broken = sum(bool(row.failure) for row in rows)
     words = f"{len(rows)} faults, {broken} of them broke something, in {(time.monotonic() - start) / 60:.0f} minutes; "
-    words += f"Python {platform.python_version()}, Linux {platform.release()}.\n\n"
+    linux = ".".join(platform.release().split(".")[:2])
+    words += f"Python {platform.python_version()}, Linux {linux}.\n\n"
     text = HEAD + words + TABLE + "".join(f"{line(row)}\n" for row in rows)
     if out is not None:
         out.parent.mkdir(exist_ok=True)

@@ -133,7 +133,8 @@ def main(argv: Sequence[str]) -> int:
             print(f"broken: {error}", file=sys.stderr)
             return 1
     words = f"{options.changes:,} changes in {(time.monotonic() - start) / 60:.1f} minutes; "
-    words += f"Python {platform.python_version()}, Linux {platform.release()}.\n\n"
+    linux = ".".join(platform.release().split(".")[:2])
+    words += f"Python {platform.python_version()}, Linux {linux}.\n\n"
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text(HEAD + words + TABLE + "".join(f"{sample}\n" for sample in samples))
     print(f"flat; written to {options.out}", file=sys.stderr)

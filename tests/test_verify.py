@@ -77,7 +77,7 @@ async def test_d1_what_is_said() -> None:
 
 
 async def test_d1_the_literal_of_an_ipv6_address(space: Netns) -> None:
-    space.ip("addr", "add", "2001:db8::1/128", "dev", "lo", "nodad")
+    space.own("2001:db8::1/128", "lo")
     async with SmtpServer("2001:db8::1", 25) as server:
         assert await check(25, "2001:db8::1") == OK
         assert server.conversations[0].lines[0] == "EHLO [IPv6:2001:db8::1]"
@@ -87,7 +87,7 @@ async def test_d1_the_literal_of_a_scoped_address(space: Netns) -> None:
     with Netns() as far:
         space.sysctl("net/ipv6/conf/default/accept_dad", 0)
         veth(space, "up0", far, "down0")
-        space.ip("addr", "add", "fe80::1/64", "dev", "up0", "nodad")
+        space.own("fe80::1/64", "up0")
         async with SmtpServer("fe80::1%up0", 25) as server:
             assert await check(25, "fe80::1%up0") == OK
             assert server.conversations[0].lines[0] == "EHLO [IPv6:fe80::1]"

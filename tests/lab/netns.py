@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -74,6 +75,18 @@ class Netns:
     def batch(self, lines: Sequence[str]) -> None:
         """Many `ip` commands in one process, in order."""
         self.ip("-batch", "-", input="".join(f"{line}\n" for line in lines))
+
+    def own(self, address: str, link: str) -> None:
+        """Give the link this IPv6 address, in use when this returns.
+
+        With `nodad` the kernel takes what is sent there for its own a moment after `ip` has returned: it is unreachable
+        until then.
+        """
+        self.ip("addr", "add", address, "dev", link, "nodad")
+        deadline = time.monotonic() + 10.0
+        while not self.ip("-6", "route", "show", "table", "local", address.partition("/")[0], "dev", link):
+            assert time.monotonic() < deadline, f"{address} is never in use on {link}"
+            time.sleep(0.01)
 
     def run(self, argv: Sequence[str], **kwargs: Any) -> str:
         """Run a program inside to its end; what it printed."""

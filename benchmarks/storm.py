@@ -72,16 +72,16 @@ def measure(tools: Path, counts: Counts, progress: Progress) -> list[Table]:
 
 
 def _row(label: str, seen: list[Storm]) -> list[str]:
-    died = sum(storm.died for storm in seen)
-    spent = [storm.cpu for storm in seen if not storm.died]
+    lived = [storm for storm in seen if not storm.died]
+    died = len(seen) - len(lived)
     return [
         label,
         f"{sum(storm.right for storm in seen)} of {len(seen)}" + (f", {died} died" if died else ""),
-        both([storm.settled for storm in seen]),
+        both([storm.settled for storm in lived]) if lived else "",
         f"{median(s.questions for s in seen):.0f} / {max(s.questions for s in seen)}",
         f"{median(s.signals for s in seen):.0f} / {max(s.signals for s in seen)}",
-        both(spent) if spent else "",
-        f"{max(s.growth for s in seen):.1f}" if spent else "",
+        both([storm.cpu for storm in lived]) if lived else "",
+        f"{max(s.growth for s in lived):.1f}" if lived else "",
         f"{max(s.overruns for s in seen)}" if "agent" in label else "",
         f"{median(s.took for s in seen):.2f}",
     ]

@@ -7,11 +7,13 @@ import re
 import subprocess
 from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import latency, plot
+from benchmarks import latency, plot, storm
 from benchmarks.figures import QUICK, both, p99, times
 from salsa_agent.core.model import RelayKey
 from salsa_agent.core.settings import Verify
@@ -74,6 +76,15 @@ async def test_the_tool_says_to_a_relay_what_the_agent_says(tmp_path: Path) -> N
     agent, *of_tool = [(said.lines, said.end) for said in server.conversations]
     assert of_tool == [agent, agent]
     assert agent == (["EHLO [127.0.0.1]", "QUIT"], "quit")
+
+
+def test_who_died_in_a_storm_has_not_settled() -> None:
+    seen = {"right": False, "questions": 3, "signals": 2, "took": 1.0, "overruns": 0}
+    died = SimpleNamespace(died=True, settled=0.0, cpu=0.0, growth=0.0, **seen)
+    lived = SimpleNamespace(died=False, settled=0.5, cpu=0.25, growth=1.0, **seen)
+    row = storm._row("a stack", [cast(storm.Storm, one) for one in (died, lived)])
+    assert row == ["a stack", "0 of 2, 1 died", "0.50 / 0.50", "3 / 3", "2 / 2", "0.25 / 0.25", "1.0", "", "1.00"]
+    assert storm._row("a stack", [cast(storm.Storm, died)])[2:7] == ["", "3 / 3", "2 / 2", "", ""]
 
 
 def test_a_plot_holds_what_it_is_given() -> None:

@@ -130,7 +130,7 @@ def test_unit_is_activated_by_a_call(agent: Booted, user: str) -> None:
     assert agent.show(UNIT, "ActiveState") == "inactive"
     said = agent.run("setpriv", "--reuid", user, "--clear-groups", "busctl", "get-property", *OBJECT, "BestRelay")
     assert said.strip() == f's "{RELAY}"'
-    assert agent.show(UNIT, "ActiveState") == "active"
+    agent.until(lambda: agent.show(UNIT, "ActiveState") == "active", "the agent is ready, too")
 
 
 def test_unit_watchdog_restarts_a_hung_agent(agent: Booted) -> None:

@@ -80,6 +80,7 @@ class Desktop:
         """An X tray in the upper left corner of the screen (System Tray Protocol)."""
         place = ["--edge", "top", "--align", "left", "--widthtype", "pixel", "--width", str(2 * TRAY)]
         self.start(["trayer", *place, "--height", str(TRAY)])
+        self.use("search", "--sync", "--onlyvisible", "--class", "trayer")  # until it is there
 
     def use(self, *action: str) -> None:
         """Mouse and keyboard."""

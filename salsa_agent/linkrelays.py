@@ -40,7 +40,7 @@ class LinkRelayStore:
         keys = _keys(relays)
         try:
             name = socket.if_indextoname(ifindex)
-        except (OSError, OverflowError, ValueError):  # no int of C's; from Python 3.14 on a negative one is another
+        except (OSError, OverflowError, ValueError):  # the last: a negative one, from Python 3.14 on
             raise InvalidArgs(f"There is no link with the index {ifindex}.") from None
         self._links[ifindex] = LinkRelays(ifindex, name, keys)
         self._save()

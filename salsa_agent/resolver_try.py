@@ -195,11 +195,9 @@ def _where(server: Server) -> _Target:
 
 def _index(zone: str) -> int:
     """The interface index of a scope (RFC 4007 section 11), given by name or number."""
-    if zone.isascii() and zone.isdigit():
-        return int(zone)
     try:
-        return socket.if_nametoindex(zone)
-    except (OSError, ValueError):  # Python 3.11 gives no errno
+        return int(zone) if zone.isascii() and zone.isdigit() else socket.if_nametoindex(zone)
+    except (OSError, ValueError):  # Python 3.11 gives no errno; no int has more than 4,300 digits
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from None
 
 

@@ -802,8 +802,8 @@ async def test_f1_a_scope_names_the_link() -> None:
 
 @pytest.mark.parametrize(
     "server",
-    [Server("fe80::1%4294967297"), Server(f"fe80::1%{10**30}"), Server("192.0.2.1", ifindex=2**32 + 1),
-     Server("fe80::1", ifindex=-1)],
+    [Server("fe80::1%4294967297"), Server(f"fe80::1%{10**30}"), Server(f"fe80::1%{'9' * 5000}"),
+     Server("192.0.2.1", ifindex=2**32 + 1), Server("fe80::1", ifindex=-1)],
 )  # fmt: skip
 async def test_f1_an_index_that_no_link_can_have_is_one_that_is_not_there(
     server: Server, caplog: pytest.LogCaptureFixture

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from salsa_agent import __version__, config, notify, tell
-from salsa_agent.bus.connection import BusError, Connection, connect
+from salsa_agent.bus.name_owner import BusError, Connection, connect
 from salsa_agent.bus.service import Service
 from salsa_agent.bus.system import SystemBus
 from salsa_agent.callers import Callers

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from salsa_agent.bus import connection as module
-from salsa_agent.bus.connection import BusError, Connection, NameRefused, address_of, connect
 from salsa_agent.bus.dbus_api import Message
 from salsa_agent.bus.interface import NAME, PATH, PEER
+from salsa_agent.bus.name_owner import BusError, Connection, NameRefused, address_of, connect
 from salsa_agent.bus.service import Service
 from tests.lab.bus import KINDS, NOBODY, PATIENCE, RawClient, system_bus
 from tests.lab.busagent import READY, VERSION, Fake, follow, realtime_us
@@ -307,7 +307,7 @@ async def test_a_private_bus_falls_back_to_the_temporary_directory(
 
 AGENT = """
 import asyncio
-from salsa_agent.bus.connection import connect
+from salsa_agent.bus.name_owner import connect
 async def main():
     connection = await connect("auto")
     print(connection.private_address, flush=True)

@@ -22,11 +22,11 @@ from typing import Any
 import pytest
 
 from salsa_agent.bus import wire
-from salsa_agent.bus.connection import BusError, open_bus
 from salsa_agent.bus.dbus_api import InvalidAddressError, Message, MessageFlag, MessageType, parse_address
 from salsa_agent.bus.encoding import Value
 from salsa_agent.bus.guards import HIGH, BusGone, GuardedBus
 from salsa_agent.bus.interface import INTERFACE, INTROSPECTABLE, NAME, PATH, PEER, PROPERTIES
+from salsa_agent.bus.name_owner import BusError, open_bus
 from salsa_agent.core.model import Best, ListedRelay, Source, State, Verdict
 from tests.lab.bus import KINDS, LIBRARY, NOBODY, PATIENCE, ROOT, STRANGERS, Bus, RawClient, system_bus
 from tests.lab.busagent import NOC, READY, follow, serving
@@ -548,7 +548,7 @@ async def test_a_failed_connection_leaves_no_descriptor_and_one_line(
     tmp_path: Any, answer: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """None: nobody listens. A server that closes in mid-line had the library spin for ever."""
-    monkeypatch.setattr("salsa_agent.bus.connection.CONNECT_TIME", 0.5)
+    monkeypatch.setattr("salsa_agent.bus.name_owner.CONNECT_TIME", 0.5)
     over = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

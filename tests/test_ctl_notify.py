@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from salsa_agent.bus import wire
-from salsa_agent.bus.connection import open_bus
 from salsa_agent.bus.dbus_api import Message
+from salsa_agent.bus.name_owner import open_bus
 from salsa_agent.bus.wire import Header
 from salsa_agent.cli.watch_notify import KnownDomains, domain_of
 from tests.lab.bus import PATIENCE, Bus, system_bus

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from salsa_agent.bus.client import plain
-from salsa_agent.bus.connection import DAEMON, BusError, address_of, open_bus
 from salsa_agent.bus.dbus_api import Message, MessageFlag, MessageType
 from salsa_agent.bus.guards import BusGone, GuardedBus
+from salsa_agent.bus.name_owner import DAEMON, BusError, address_of, open_bus
 from salsa_agent.bus.values import clean
 from salsa_agent.bus.wire import Header
 

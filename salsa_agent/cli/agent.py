@@ -45,7 +45,7 @@ def _run(argv: list[str] | None) -> int:
     import gc
 
     from salsa_agent.agent import Agent
-    from salsa_agent.bus.connection import BusError
+    from salsa_agent.bus.name_owner import BusError
 
     async def whole_run() -> None:
         try:

@@ -19,8 +19,8 @@ from unittest import mock
 from salsa_agent import netlink_ask
 from salsa_agent import netlink_parse as parse
 from salsa_agent.bus import wire
-from salsa_agent.bus.connection import BusError, Connection, connect
 from salsa_agent.bus.interface import INTERFACE, PATH, PROPERTIES
+from salsa_agent.bus.name_owner import BusError, Connection, connect
 from salsa_agent.bus.service import Service
 from salsa_agent.core.model import NetworkFacts
 from salsa_agent.netlink import Kind, Netlink

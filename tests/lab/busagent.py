@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import Any
 
-from salsa_agent.bus.connection import Connection, connect
 from salsa_agent.bus.interface import INTERFACE, NAME, PATH, PROPERTIES
+from salsa_agent.bus.name_owner import Connection, connect
 from salsa_agent.bus.service import Service
 from salsa_agent.core.model import (
     Address,

@@ -11,7 +11,7 @@ from demo.laptop import Laptop, WentWrong
 from demo.narrator import Narrator
 from demo.stage import laptop
 from demo.world import AT_HOME, HOME, IN_PRAGUE, IN_TORONTO, NOC, PRAGUE, VERTEX
-from salsa_agent.cli.show_text import page
+from salsa_agent.cli.format.text import page
 
 
 async def story(voice: Narrator, host: Laptop) -> None:

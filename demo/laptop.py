@@ -12,8 +12,8 @@ from ipaddress import IPv4Interface
 from typing import Any
 
 from demo.world import RELAYS
+from salsa_agent.bus._library import Message
 from salsa_agent.bus.client import Client, plain
-from salsa_agent.bus.dbus_api import Message
 from salsa_agent.bus.interface import PATH
 
 LINK = "net0"
@@ -113,7 +113,7 @@ class Laptop:
 
     async def status(self) -> str:
         """What `salsactl status` prints."""
-        argv = [sys.executable, "-m", "salsa_agent.cli.ctl", "--bus", self._bus, "status"]
+        argv = [sys.executable, "-m", "salsa_agent.cli.salsactl.main", "--bus", self._bus, "status"]
         process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
         out, _ = await process.communicate()
         return out.decode()

@@ -8,7 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 
-from salsa_agent.cli.show_text import Page
+from salsa_agent.cli.format.text import Page
 
 INDENT = 10
 STYLES = {"kernel": "unverified", "dns": "found", "relay": "dim", "signal": "bold", "mail": "found"}

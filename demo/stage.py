@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager, contextmanager
 
 from demo.laptop import LINK, Elsewhere, Laptop, Tell, WentWrong, ip
 from demo.world import HOME, NAME_SERVER
+from salsa_agent.bus._library import Message
 from salsa_agent.bus.client import CallError, Client
-from salsa_agent.bus.dbus_api import Message
 from salsa_agent.bus.interface import NAME, PATH
 from salsa_agent.bus.name_owner import DAEMON, BusError, open_bus
-from salsa_agent.bus.private import PrivateBus, PrivateBusFailed
+from salsa_agent.bus.private_bus import PrivateBus, PrivateBusFailed
 
 FAR_END = "down0"
 CONFIG = f'[static]\nrelays = ["{HOME}"]\n[dns]\nservers = ["{NAME_SERVER}"]\n'

@@ -3,7 +3,7 @@
 import sys
 
 from salsa_agent.cli.agent import main
-from salsa_agent.netlink import Netlink
+from salsa_agent.netlink.monitor import Netlink
 
 OCTETS = 4096
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from salsa_agent.bus.dbus_api import Message, MessageType
-from salsa_agent.bus.encoding import Value
-from salsa_agent.bus.guards import BusGone, GuardedBus
+from salsa_agent.bus._library import Message, MessageType
+from salsa_agent.bus.codec.marshal import Value
+from salsa_agent.bus.connection import BusGone, GuardedBus
 from salsa_agent.bus.interface import INTERFACE, METHODS, NAME, PATH, PROPERTIES, PROPERTY_TYPES
 from salsa_agent.bus.name_owner import CALL_TIME, DAEMON, BusError, address_of, open_bus
 

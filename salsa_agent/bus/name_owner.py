@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
-from salsa_agent.bus.dbus_api import AuthError, InvalidAddressError, Message, MessageType
-from salsa_agent.bus.guards import BusGone, GuardedBus
+from salsa_agent.bus._library import AuthError, InvalidAddressError, Message, MessageType
+from salsa_agent.bus.codec.message import Header
+from salsa_agent.bus.connection import BusGone, GuardedBus
+from salsa_agent.bus.convert import clean
 from salsa_agent.bus.interface import NAME
-from salsa_agent.bus.values import clean
-from salsa_agent.bus.wire import Header
 
 if TYPE_CHECKING:
-    from salsa_agent.bus.private import PrivateBus
+    from salsa_agent.bus.private_bus import PrivateBus
 
 DAEMON = "org.freedesktop.DBus"
 SYSTEM_BUS = "unix:path=/var/run/dbus/system_bus_socket"  # D-Bus Specification, "System message bus"
@@ -120,7 +120,7 @@ class Connection:
 
     async def _open(self, kind: str | None) -> GuardedBus:
         if kind is None:
-            from salsa_agent.bus.private import PrivateBus, PrivateBusFailed  # late: most never need it
+            from salsa_agent.bus.private_bus import PrivateBus, PrivateBusFailed  # late: most never need it
 
             try:
                 self._private = await PrivateBus.start()

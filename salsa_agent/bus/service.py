@@ -11,16 +11,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from salsa_agent.bus import interface, values, wire
-from salsa_agent.bus.dbus_api import Message, MessageType
-from salsa_agent.bus.encoding import Value
-from salsa_agent.bus.guards import FAILED, MAX_CALL, UNKNOWN_OBJECT, BusGone, GuardedBus, told
-from salsa_agent.bus.interface import INTERFACE, INTROSPECTABLE, METHODS, PARENTS, PATH, PEER, PROPERTIES, STANDARD
-from salsa_agent.bus.limits import Callers, CallsInProgress
-from salsa_agent.bus.wire import Header, Malformed
-from salsa_agent.core.model import ListedRelay, Publication
-from salsa_agent.core.names import canonical, shown
-from salsa_agent.requests import (
+from salsa_agent.bus import convert as values
+from salsa_agent.bus import interface
+from salsa_agent.bus._library import Message, MessageType
+from salsa_agent.bus.api import (
     MOST_LINK_RELAYS,
     Explanation,
     InvalidArgs,
@@ -29,6 +23,14 @@ from salsa_agent.requests import (
     RequestError,
     Requests,
 )
+from salsa_agent.bus.codec import message as wire
+from salsa_agent.bus.codec.marshal import Value
+from salsa_agent.bus.codec.message import Header, Malformed
+from salsa_agent.bus.connection import FAILED, MAX_CALL, UNKNOWN_OBJECT, BusGone, GuardedBus, told
+from salsa_agent.bus.interface import INTERFACE, INTROSPECTABLE, METHODS, PARENTS, PATH, PEER, PROPERTIES, STANDARD
+from salsa_agent.bus.limits import Callers, CallsInProgress
+from salsa_agent.core.admission import canonical, shown
+from salsa_agent.core.model import ListedRelay, Publication
 
 _ERROR = "org.freedesktop.DBus.Error."
 _ERRORS = {

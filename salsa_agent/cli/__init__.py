@@ -1,0 +1,1 @@
+"""The commands `salsa-agent` and `salsactl`."""

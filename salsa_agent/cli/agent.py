@@ -10,9 +10,11 @@ import socket
 import sys
 from typing import NoReturn
 
-from salsa_agent import config, logs
-from salsa_agent.cli import exit_status, options
-from salsa_agent.config import ConfigError
+from salsa_agent.cli import agent_options as options
+from salsa_agent.cli import exit_status
+from salsa_agent.config import file as config
+from salsa_agent.config.file import ConfigError
+from salsa_agent.system import logs
 
 log = logging.getLogger("salsa-agent")
 
@@ -44,8 +46,8 @@ def _run(argv: list[str] | None) -> int:
     import asyncio
     import gc
 
-    from salsa_agent.agent import Agent
     from salsa_agent.bus.name_owner import BusError
+    from salsa_agent.daemon.agent import Agent
 
     async def whole_run() -> None:
         try:

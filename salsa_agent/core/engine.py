@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from itertools import chain
 
 from salsa_agent.core import addresses as rules_a
-from salsa_agent.core.checks import Checks, last_resort
-from salsa_agent.core.choose import Choice, World, choose, joined, normalize, servers_of_first, static_questions
+from salsa_agent.core.admission import shown
+from salsa_agent.core.cache import Memory
 from salsa_agent.core.events import (
     Answered,
     Ask,
@@ -31,7 +31,6 @@ from salsa_agent.core.events import (
     ServersRead,
     SettingsRead,
 )
-from salsa_agent.core.memory import Memory
 from salsa_agent.core.model import (
     Address,
     Answer,
@@ -50,11 +49,12 @@ from salsa_agent.core.model import (
     State,
     Verdict,
 )
-from salsa_agent.core.names import shown
-from salsa_agent.core.outside import Outside
-from salsa_agent.core.published import Published
+from salsa_agent.core.nat import Outside
+from salsa_agent.core.publication import Published
 from salsa_agent.core.rounds import LONGEST_ROUND, Round, Rounds
+from salsa_agent.core.selection import Choice, World, choose, joined, normalize, servers_of_first, static_questions
 from salsa_agent.core.settings import Settings
+from salsa_agent.core.verification import Checks, last_resort
 
 IN_FLIGHT = 64  # B2
 OFFLINE_GRACE = 2.0  # E6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from salsa_agent.core.bucket import Bucket
+from salsa_agent.core.token_bucket import Bucket
 
 ROUNDS, ROUND_EVERY = 6, 0.25  # E2
 REFRESH_EVERY = 1.0  # seconds; design section 4

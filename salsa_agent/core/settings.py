@@ -1,4 +1,4 @@
-"""The settings of design section 6, as values with their defaults. `salsa_agent.config` reads them from a file."""
+"""The settings of design section 6, as values with their defaults. `salsa_agent.config.file` reads them from a file."""
 
 from __future__ import annotations
 

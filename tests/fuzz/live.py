@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from salsa_agent import netlink_ask
-from salsa_agent import netlink_parse as parse
-from salsa_agent.bus import wire
+from salsa_agent.bus.codec import message as wire
 from salsa_agent.bus.interface import INTERFACE, PATH, PROPERTIES
 from salsa_agent.bus.name_owner import BusError, Connection, connect
 from salsa_agent.bus.service import Service
 from salsa_agent.core.model import NetworkFacts
-from salsa_agent.netlink import Kind, Netlink
-from salsa_agent.netlink_socket import RouteSocket
+from salsa_agent.netlink import messages as parse
+from salsa_agent.netlink import queries as netlink_ask
+from salsa_agent.netlink.monitor import Kind, Netlink
+from salsa_agent.netlink.route_socket import RouteSocket
 from tests.fuzz.targets import fuzzed, in_loop
 from tests.lab.busagent import READY, VERSION, Fake, realtime_us
 from tests.lab.netns import Netns
@@ -341,9 +341,9 @@ async def _lied_to(kernel: Kernel, data: bytes) -> None:
     liar = Liar(data)
     with kernel.host.inside(), ExitStack() as patched:
         for name, value in (
-            ("netlink.RouteSocket", liar.socket),
-            ("netlink_ask.RouteSocket", liar.socket),
-            ("netlink.SESSION_PAUSES", (0.0,)),  # they are for a kernel that does not get better
+            ("netlink.monitor.RouteSocket", liar.socket),
+            ("netlink.queries.RouteSocket", liar.socket),
+            ("netlink.monitor.SESSION_PAUSES", (0.0,)),  # they are for a kernel that does not get better
         ):
             patched.enter_context(mock.patch(f"salsa_agent.{name}", value))
         netlink = Netlink(told.append)

@@ -23,19 +23,10 @@ from typing import Any
 import dns.message
 import dns.rrset
 
-from salsa_agent import (
-    config,
-    hosts,
-    linkrelays,
-    outputs,
-    resolvconf,
-    resolver_names,
-    resolver_try,
-    resolver_wire,
-    tell,
-)
-from salsa_agent.bus import values, wire
-from salsa_agent.cli.show_text import clean
+from salsa_agent.bus import convert as values
+from salsa_agent.bus.codec import message as wire
+from salsa_agent.cli.format.text import clean
+from salsa_agent.config import file as config
 from salsa_agent.core.model import (
     Answer,
     Best,
@@ -49,17 +40,25 @@ from salsa_agent.core.model import (
     Source,
     Verdict,
 )
-from salsa_agent.core.netstring import NetstringError, NetstringReader, netstring
 from salsa_agent.core.settings import Settings, Verify
-from salsa_agent.logs import LineFormatter
-from salsa_agent.printable import printable
-from salsa_agent.resolver import server_text
-from salsa_agent.resolver_names import query_name
-from salsa_agent.resolver_wire import Query, ServerFailed
-from salsa_agent.smtp_channel import Channel
-from salsa_agent.smtp_dialogue import Dialogue
-from salsa_agent.verify import Conversation, Verifier, _failed
-from tests.sim import World, at
+from salsa_agent.daemon import link_relays as linkrelays
+from salsa_agent.daemon import log_messages as tell
+from salsa_agent.nameservers import resolvconf
+from salsa_agent.outputs import relay_files as outputs
+from salsa_agent.outputs.netstring import NetstringError, NetstringReader, netstring
+from salsa_agent.resolver import hosts
+from salsa_agent.resolver import message as resolver_wire
+from salsa_agent.resolver import names as resolver_names
+from salsa_agent.resolver import transport as resolver_try
+from salsa_agent.resolver.message import Query, ServerFailed
+from salsa_agent.resolver.names import query_name
+from salsa_agent.resolver.resolver import server_text
+from salsa_agent.smtp.session import Dialogue
+from salsa_agent.smtp.stream import Channel
+from salsa_agent.smtp.verifier import Conversation, Verifier, _failed
+from salsa_agent.system.logs import LineFormatter
+from salsa_agent.text import printable
+from tests.core.sim import World, at
 
 LIMIT = 5.0  # seconds of CPU for one input; all of them are far below
 HOST = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)

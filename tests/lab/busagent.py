@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import Any
 
+from salsa_agent.bus.api import Explanation, Looked
 from salsa_agent.bus.interface import INTERFACE, NAME, PATH, PROPERTIES
 from salsa_agent.bus.name_owner import Connection, connect
 from salsa_agent.bus.service import Service
@@ -31,7 +32,6 @@ from salsa_agent.core.model import (
     State,
     Verdict,
 )
-from salsa_agent.requests import Explanation, Looked
 from tests.lab.bus import Bus, RawClient
 
 VERSION = "1.2.3"

@@ -29,7 +29,7 @@ def document(name: str) -> str:
     return str(dict(_FENCE.findall(DOCUMENT.read_text()))[name])
 
 
-SALSACTL = [sys.executable, "-m", "salsa_agent.cli.ctl"]
+SALSACTL = [sys.executable, "-m", "salsa_agent.cli.salsactl.main"]
 
 
 class Mail:

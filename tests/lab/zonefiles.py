@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from salsa_agent.core.model import Outcome, Question, RRType, Server
-from salsa_agent.resolver import Resolver
+from salsa_agent.resolver.resolver import Resolver
 from tests.lab.realdns import _end, _free_port
 
 PATIENCE = 30.0

@@ -1,0 +1,1 @@
+"""D-Bus messages as bytes and back, without input or output."""

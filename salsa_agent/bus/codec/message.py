@@ -1,0 +1,187 @@
+"""D-Bus messages as bytes (D-Bus Specification, "Message Format").
+
+A header is read without its body, so that a message nobody wants costs next to nothing whatever its size, and a header
+field or message type that is new to us is ignored, as the specification has it.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+
+from salsa_agent.bus.codec.marshal import encode as encode
+from salsa_agent.bus.codec.unmarshal import Malformed as Malformed
+from salsa_agent.bus.codec.unmarshal import decode as decode
+from salsa_agent.bus.codec.unmarshal import skip
+
+CALL, RETURN, ERROR, SIGNAL = 1, 2, 3, 4
+NO_REPLY_EXPECTED = 1
+FIXED = 16  # octets of a header before its fields
+MAX_MESSAGE = 1 << 27
+
+_PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _SENDER, _SIGNATURE = range(1, 9)
+_TYPES = {
+    _PATH: b"o", _INTERFACE: b"s", _MEMBER: b"s", _ERROR_NAME: b"s", _REPLY_SERIAL: b"u", _DESTINATION: b"s",
+    _SENDER: b"s", _SIGNATURE: b"g",
+}  # fmt: skip
+
+
+class OutOfStep(Exception):
+    """What comes from the bus is no D-Bus message: there is no way to find the next one."""
+
+
+@dataclass(slots=True)
+class Header:
+    """The header of a received message. Fields that it lacks are empty. `little`: its byte order, and its body's."""
+
+    kind: int
+    flags: int
+    serial: int
+    little: bool
+    path: str = ""
+    interface: str = ""
+    member: str = ""
+    error_name: str = ""
+    reply_serial: int = 0
+    destination: str = ""
+    sender: str = ""
+    signature: str = ""
+
+
+def sizes(start: bytes | bytearray) -> tuple[int, int]:
+    """Octets of the header with its padding, and of the body, from the first 16. Raises OutOfStep."""
+    if start[0] not in b"lB" or start[3] != 1:
+        raise OutOfStep("the bus sent what is no D-Bus message")
+    order = "<" if start[0] == 0x6C else ">"
+    body, _, fields = struct.unpack_from(f"{order}III", start, 4)
+    header = FIXED + _aligned(fields, 8)
+    if header + body > MAX_MESSAGE:
+        raise OutOfStep("the bus sent a message larger than the specification allows")
+    return header, body
+
+
+def parse(data: bytes) -> Header:
+    """The header in `data`, which it fills but for padding. Raises Malformed."""
+    try:
+        return _parse(data)
+    except (struct.error, IndexError, UnicodeDecodeError) as error:
+        raise Malformed("a damaged header") from error
+
+
+def _parse(data: bytes) -> Header:
+    little = data[0] == 0x6C
+    u32 = struct.Struct("<I" if little else ">I").unpack_from
+    header = Header(data[1], data[2], u32(data, 8)[0], little)
+    at, end = FIXED, FIXED + u32(data, 12)[0]
+    while at < end:
+        at = _aligned(at, 8)
+        code, length = data[at], data[at + 1]
+        kind = data[at + 2 : at + 2 + length]
+        at += length + 3
+        if code not in _TYPES:
+            at = skip(kind.decode(), data, at, little=little)
+            continue
+        if kind != _TYPES[code]:
+            raise Malformed("a header field of the wrong type")
+        if kind == b"u":
+            at = _aligned(at, 4)
+            header.reply_serial = u32(data, at)[0]
+            at += 4
+            continue
+        if kind == b"g":
+            length = data[at]
+            at += 1
+        else:
+            at = _aligned(at, 4)
+            length = u32(data, at)[0]
+            at += 4
+        text = data[at : at + length].decode()
+        at += length + 1
+        if code == _PATH:
+            header.path = text
+        elif code == _INTERFACE:
+            header.interface = text
+        elif code == _MEMBER:
+            header.member = text
+        elif code == _ERROR_NAME:
+            header.error_name = text
+        elif code == _DESTINATION:
+            header.destination = text
+        elif code == _SENDER:
+            header.sender = text
+        else:
+            header.signature = text
+    if at > end:
+        raise Malformed("a header that ends in mid-field")
+    return header
+
+
+def frame(
+    kind: int,
+    serial: int,
+    *,
+    flags: int = 0,
+    path: str = "",
+    interface: str = "",
+    member: str = "",
+    error_name: str = "",
+    reply_serial: int = 0,
+    destination: str = "",
+    signature: str = "",
+    body: bytes = b"",
+) -> bytes:
+    """A whole message in little-endian order."""
+    if reply_serial or destination or error_name:
+        fields = _fields(path, interface, member, error_name, reply_serial, destination, signature)
+    else:
+        fields = _signal_fields(path, interface, member, signature)
+    start = struct.pack("<BBBBIII", 0x6C, kind, flags, 1, len(body), serial, len(fields))
+    return b"".join((start, fields, _PAD[len(fields) % 8], body))
+
+
+_PAD = [bytes(-length % 8) for length in range(8)]
+
+
+@lru_cache(maxsize=16)
+def _signal_fields(path: str, interface: str, member: str, signature: str) -> bytes:
+    """The same few again and again."""
+    return _fields(path, interface, member, "", 0, "", signature)
+
+
+def _fields(
+    path: str, interface: str, member: str, error_name: str, reply_serial: int, destination: str, signature: str
+) -> bytes:
+    """The header's fields; 16 octets stand before them, so their own offsets are aligned as the message's."""
+    fields = bytearray()
+    if path:
+        _text(fields, b"\x01\x01o\x00", path)
+    if interface:
+        _text(fields, b"\x02\x01s\x00", interface)
+    if member:
+        _text(fields, b"\x03\x01s\x00", member)
+    if error_name:
+        _text(fields, b"\x04\x01s\x00", error_name)
+    if reply_serial:
+        _pad(fields)
+        fields += b"\x05\x01u\x00" + struct.pack("<I", reply_serial)
+    if destination:
+        _text(fields, b"\x06\x01s\x00", destination)
+    if signature:
+        _pad(fields)
+        fields += b"\x08\x01g\x00" + bytes((len(signature),)) + signature.encode() + b"\x00"
+    return bytes(fields)
+
+
+def _text(fields: bytearray, lead: bytes, value: str) -> None:
+    _pad(fields)
+    octets = value.encode()
+    fields += lead + struct.pack("<I", len(octets)) + octets + b"\x00"
+
+
+def _pad(fields: bytearray) -> None:
+    fields += bytes(-len(fields) % 8)
+
+
+def _aligned(at: int, to: int) -> int:
+    return (at + to - 1) & -to

@@ -1,0 +1,1 @@
+"""What `salsactl` prints, as a person reads it."""

@@ -1,0 +1,1 @@
+"""`salsactl`, one module for each of its commands."""

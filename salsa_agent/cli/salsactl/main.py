@@ -1,0 +1,137 @@
+"""The command `salsactl`: talks to the agent on the bus."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from contextlib import suppress
+from io import TextIOWrapper
+from pathlib import Path
+
+from salsa_agent import __version__
+from salsa_agent.bus.client import CallError, NotRunning
+from salsa_agent.cli.exit_status import EX_NONE, EX_UNAVAILABLE
+from salsa_agent.cli.salsactl import audit as ctl_audit
+from salsa_agent.cli.salsactl import best as ctl_best
+from salsa_agent.cli.salsactl import explain as ctl_explain
+from salsa_agent.cli.salsactl import lookup as ctl_lookup
+from salsa_agent.cli.salsactl import refresh as ctl_refresh
+from salsa_agent.cli.salsactl import report_failure as ctl_report_failure
+from salsa_agent.cli.salsactl import status as ctl_status
+from salsa_agent.cli.salsactl import watch as ctl_watch
+from salsa_agent.cli.salsactl import zone as ctl_zone
+from salsa_agent.cli.salsactl.command import CommandError, warn
+
+COMMANDS = (
+    ctl_status.COMMAND,
+    ctl_best.COMMAND,
+    ctl_watch.COMMAND,
+    ctl_refresh.COMMAND,
+    ctl_explain.COMMAND,
+    ctl_lookup.COMMAND,
+    ctl_report_failure.COMMAND,
+    ctl_zone.COMMAND,
+    ctl_audit.COMMAND,
+)
+"""Every command, in the order of the help."""
+
+_SIGNALLED = 128  # what a shell adds to the signal's number
+_SIGINT, _SIGPIPE = 2, 13
+
+_EXIT = """\
+exit status: 0 done; 1 there is no relay, the audit found faults, or the agent refused; 2 usage;
+69 no agent runs; 78 bad configuration
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the exit statuses of design section 5."""
+    _complete_streams()
+    given = parser().parse_args(argv)
+    try:
+        status = asyncio.run(given.run(given))
+        sys.stdout.flush()
+    except NotRunning as error:
+        warn(str(error))
+        return EX_UNAVAILABLE
+    except CallError as error:
+        warn(str(error))
+        return EX_NONE
+    except CommandError as error:
+        warn(str(error))
+        return error.status
+    except KeyboardInterrupt:
+        return _SIGNALLED + _SIGINT
+    except BrokenPipeError:  # who read standard output has seen enough
+        _discard_output()
+        return _SIGNALLED + _SIGPIPE
+    except OSError as error:
+        _discard_output()
+        warn(f"cannot write: {error.strerror}")
+        return EX_NONE
+    return int(status)
+
+
+def parser() -> ArgumentParser:
+    """The command line. Options for all commands may stand before or after the command."""
+    top = ArgumentParser(
+        prog="salsactl",
+        description="Ask salsa-agent for the mail relay to use on the network at hand, and why it is that one.",
+        epilog=_EXIT,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"salsactl {__version__}")
+    _for_all(top)
+    top.set_defaults(bus="auto", json=False)
+    commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    for command in COMMANDS:
+        sub = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.text,
+            formatter_class=RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.arguments(sub)
+        _for_all(sub)
+        sub.set_defaults(run=command.run)
+    return top
+
+
+def _for_all(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--bus",
+        type=_bus,
+        default=SUPPRESS,  # or a command's default would undo what stands before the command
+        metavar="auto|system|session|ADDRESS",
+        help="the bus the agent is on (default: auto, the system bus if it knows the agent, else the session bus)",
+    )
+    parser.add_argument("--json", action="store_true", default=SUPPRESS, help="print the values as JSON")
+
+
+def _bus(text: str) -> str:
+    if text in ("auto", "system", "session") or ":" in text:
+        return text
+    raise ArgumentTypeError(f"{text!r} is neither auto, system, session nor an address such as unix:path=/run/bus")
+
+
+def _complete_streams() -> None:
+    """Standard output and error are there, though closed by who called, and take any text, though not of UTF-8."""
+    if sys.stdout is None or sys.stderr is None:
+        nowhere = Path(os.devnull).open("w")  # noqa: SIM115 - until the end of the process
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _discard_output() -> None:
+    """What is still buffered has nowhere to go; without this Python says so at its end."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The configuration file, its values and its errors."""

@@ -1,0 +1,238 @@
+"""The forms and ranges of configuration values (design section 6).
+
+Every form takes what TOML gave and returns the value in its canonical form, or raises ValueError with a plain phrase
+that says what it must be.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
+from typing import TypeVar
+
+from salsa_agent.core import admission as names
+from salsa_agent.core.model import RelayKey, Server
+
+T = TypeVar("T")
+
+DNS_PORT = 53
+STUN_PORT = 3478  # RFC 8489 section 18.6
+
+# An underscore is no part of a host name (RFC 1123 2.1), but of names that administrators use (rule C8)
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
+_MAX_NAME = 253
+_PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
+_BRACKETED = re.compile(r"\[([^\[\]]*:[^\[\]]*)\](?::(.*))?", re.DOTALL)
+_SCOPE = re.compile(r"[!-~]{1,15}", re.ASCII)  # IFNAMSIZ - 1
+_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
+_MAX_UNIX_PATH = 107  # sun_path of linux/un.h, less its NUL
+
+
+# --- plain values
+
+
+def flag(value: object) -> bool:
+    """`true` or `false`."""
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def whole(low: int, high: int, *, or_zero: bool = False) -> Callable[[object], int]:
+    """A whole number in a range, or 0 where that has a meaning of its own."""
+
+    def form(value: object) -> int:
+        if type(value) is int and (low <= value <= high or (or_zero and value == 0)):  # a bool is no number
+            return value
+        raise ValueError(f"must be {'0 or ' if or_zero else ''}a whole number from {low} to {high}")
+
+    return form
+
+
+def seconds(low: float, high: float) -> Callable[[object], float]:
+    """A number in a range; NaN is in none."""
+
+    def form(value: object) -> float:
+        if type(value) in (int, float) and low <= value <= high:  # type: ignore[operator]  # narrowed by the first half
+            return float(value)  # type: ignore[arg-type]
+        raise ValueError(f"must be a number of seconds from {low:g} to {high:g}")
+
+    return form
+
+
+def word(*known: str) -> Callable[[object], str]:
+    """One of some words."""
+
+    def form(value: object) -> str:
+        if isinstance(value, str) and value in known:
+            return value
+        raise ValueError(f"must be one of {', '.join(known)}")
+
+    return form
+
+
+def text(item: Callable[[str], T], *, empty: T) -> Callable[[object], T]:
+    """A string of the form `item`; the empty one is `empty`."""
+
+    def form(value: object) -> T:
+        if not isinstance(value, str):
+            raise ValueError("must be a string")
+        return item(value) if value else empty
+
+    return form
+
+
+def texts(item: Callable[[str], T]) -> Callable[[object], tuple[T, ...]]:
+    """A list of strings of the form `item`; of equal ones the first stays."""
+
+    def form(value: object) -> tuple[T, ...]:
+        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+            raise ValueError("must be a list of strings")
+        return tuple(dict.fromkeys(item(entry) for entry in value))
+
+    return form
+
+
+def levels(step: int, low: int, high: int) -> Callable[[object], tuple[int, ...]]:
+    """Prefix lengths at which the reverse tree is asked, the most specific first (rule B3)."""
+
+    def form(value: object) -> tuple[int, ...]:
+        if isinstance(value, list) and all(
+            type(level) is int and low <= level <= high and level % step == 0 for level in value
+        ):
+            return tuple(sorted(set(value), reverse=True))
+        raise ValueError(f"must be a list of multiples of {step} from {low} to {high}")
+
+    return form
+
+
+# --- hosts, addresses, ports
+
+
+def relay_key(given: str, default_port: int) -> RelayKey:
+    """A relay as `static.relays`, `SetLinkRelays` and `salsactl report-failure` take it, with its port filled in.
+
+    Names come out in lower case with no trailing dot, addresses compressed. Raises ValueError with a plain sentence.
+    """
+    host, port = relay(given)
+    return RelayKey(host, port or default_port)
+
+
+def relay(given: str) -> tuple[str, int | None]:
+    """`host`, `host:port`, `192.0.2.1`, `192.0.2.1:25`, `2001:db8::1`, `[2001:db8::1]:587`."""
+    host, port = _split(given)
+    return _host(host, given), port
+
+
+def stun_server(given: str) -> str:
+    """`host` or `host:port`, with the port filled in."""
+    host, port = relay(given)
+    return f"[{host}]:{port or STUN_PORT}" if ":" in host else f"{host}:{port or STUN_PORT}"
+
+
+def dns_server(given: str) -> Server:
+    """`addr`, `addr:port` or `[addr]:port`; a link-local one with its scope, as in `fe80::1%eth0`."""
+    host, port = _split(given)
+    return Server(_address(host, given), port or DNS_PORT)
+
+
+def trusted_server(given: str) -> str:
+    """The forms of `dns_server`, as text: with a port only if one is given."""
+    host, port = _split(given)
+    address = _address(host, given)
+    if port is None:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def endpoint(given: str) -> str:
+    """Where the socketmap listens: `inet:127.0.0.1:8462`, `inet:[::1]:8462` or `unix:/path`."""
+    kind, _, rest = given.partition(":")
+    if kind == "unix":
+        path = absolute_path(rest)
+        if len(path.encode()) > _MAX_UNIX_PATH:
+            raise ValueError(f"{_quoted(given)}: the path of a socket has at most {_MAX_UNIX_PATH} bytes")
+        return f"unix:{path}"
+    if kind != "inet":
+        raise ValueError(f"{_quoted(given)} is neither inet:ADDRESS:PORT nor unix:/PATH")
+    host, port = _split(rest)
+    address = _address(host, given)
+    if port is None:
+        raise ValueError(f"{_quoted(given)} has no port; an IPv6 address stands in brackets")
+    return f"inet:[{address}]:{port}" if ":" in address else f"inet:{address}:{port}"
+
+
+def _split(given: str) -> tuple[str, int | None]:
+    """The host and the port of `host`, `host:port`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:port`."""
+    port: str | None
+    if bracketed := _BRACKETED.fullmatch(given):
+        host, port = bracketed.groups()
+    elif given.count(":") == 1:
+        host, port = given.split(":")
+    else:
+        host, port = given, None
+    if port is None:
+        return host, None
+    if not _PORT.fullmatch(port) or int(port) > 65535:
+        raise ValueError(f"{_quoted(given)}: the port must be a number from 1 to 65535")
+    return host, int(port)
+
+
+def _host(host: str, given: str) -> str:
+    """A host name or an address literal, canonical."""
+    if literal := names.literal(host):
+        if isinstance(literal, IPv6Address) and literal.scope_id:
+            raise ValueError(f"{_quoted(given)}: a relay's address has no scope")
+        return str(literal)
+    name = names.canonical(host)
+    labels = name.split(".")
+    if len(name) > _MAX_NAME or not all(_LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit():
+        raise ValueError(f"{_quoted(given)} is neither a host name nor an address")
+    return name
+
+
+def _address(host: str, given: str) -> str:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        raise ValueError(f"{_quoted(given)} is not an address, with or without a port") from None
+    if isinstance(address, IPv6Address) and address.scope_id and not _SCOPE.fullmatch(address.scope_id):
+        raise ValueError(f"{_quoted(given)}: the scope is not the name of an interface")
+    return str(address)
+
+
+# --- other strings
+
+
+def interface_pattern(given: str) -> str:
+    """A shell pattern on the name of an interface."""
+    if not given or not given.isprintable():
+        raise ValueError(f"{_quoted(given)} is not a shell pattern")
+    return given
+
+
+def host_pattern(given: str) -> str:
+    """A shell pattern on a host name, folded as host names are (C2)."""
+    return names.canonical(interface_pattern(given))
+
+
+def absolute_path(given: str) -> str:
+    """An absolute path without control characters."""
+    if not given.startswith("/") or not given.isprintable():
+        raise ValueError(f"{_quoted(given)} is not an absolute path")
+    return given
+
+
+def mailbox(given: str) -> str:
+    """A mailbox that RCPT TO may name as it stands (RFC 5321 section 4.1.2; no quoted local part, no literal)."""
+    local, at, domain = given.rpartition("@")
+    if not at or len(given) > 254 or len(local) > 64 or not _LOCAL_PART.fullmatch(local):
+        raise ValueError(f"{_quoted(given)} is not a mail address")
+    if names.literal(domain) is not None:
+        raise ValueError(f"{_quoted(given)} is not a mail address")
+    return f"{local}@{_host(domain, given)}"
+
+
+def _quoted(given: str) -> str:
+    return f'"{names.shown(given)}"'

@@ -1,0 +1,275 @@
+"""The wiring: drivers' events into the engine, the engine's deeds to the drivers; one run from the bus to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from salsa_agent import __version__
+from salsa_agent.bus.logind import Resume, SleepClock
+from salsa_agent.bus.name_owner import BusError, Connection, connect
+from salsa_agent.bus.service import Service
+from salsa_agent.bus.system_bus import SystemBus
+from salsa_agent.config import file as config
+from salsa_agent.config.file import ConfigError
+from salsa_agent.core.engine import Engine
+from salsa_agent.core.events import (
+    Abandon,
+    Ask,
+    Check,
+    Deed,
+    Drop,
+    FactsRead,
+    ForgetOutside,
+    LearnOutside,
+    LinkRelaysSet,
+    NetworkLeft,
+    OutsideLearned,
+    Publish,
+    RefreshDone,
+    Resumed,
+    RoundEnded,
+    ServersRead,
+    SettingsRead,
+)
+from salsa_agent.core.model import IPAddress, Link, NetworkFacts, Publication, ServerView, State
+from salsa_agent.core.settings import Settings
+from salsa_agent.daemon import log_messages as tell
+from salsa_agent.daemon.engine_loop import EngineLoop
+from salsa_agent.daemon.link_relays import LinkRelayStore
+from salsa_agent.daemon.methods import Callers
+from salsa_agent.daemon.tasks import Work
+from salsa_agent.nameservers.monitor import Servers
+from salsa_agent.nat.client import Nat
+from salsa_agent.netlink.monitor import Netlink
+from salsa_agent.outputs.relay_files import RelayFile
+from salsa_agent.outputs.socketmap import Socketmap
+from salsa_agent.resolver.resolver import Resolver
+from salsa_agent.smtp.verifier import Verifier
+from salsa_agent.system import sd_notify as notify
+from salsa_agent.system.clock import clock, realtime_us
+from salsa_agent.system.machine_id import machine_identity
+
+SERVERS_AFTER = 0.1  # seconds after a change of addresses or routes until the servers are read again, to be sure
+NAME_AFTER = 5.0  # H3: the name is requested after the first decision, or after this many seconds
+
+log = logging.getLogger("salsa-agent")
+
+
+class Agent:
+    """One run of the agent."""
+
+    def __init__(self, settings: Settings, config_path: Path | None) -> None:
+        self._config_path = config_path
+        identity = machine_identity()
+        dns = settings.dns
+        self._engine = Engine(settings, identity, seed=time.time_ns())
+        self._loop = EngineLoop(self._engine, self._do, self._notice_sleep)
+        self._resolver = Resolver(timeout=dns.timeout, attempts=dns.attempts, trust_ad=dns.trust_ad)
+        self._verifier = Verifier(settings.verify)
+        self._work = Work(self._resolver, self._verifier, self._loop.post)
+        self._nat = Nat(self._on_outside, self._resolver)
+        self._system_bus = SystemBus()
+        self._servers = Servers(self._on_servers, configured=dns.servers, bus=self._system_bus)
+        self._resume = Resume(self._on_resume, self._system_bus)
+        self._sleep = SleepClock()
+        self._netlink = Netlink(self._on_facts)
+        self._links_seen: frozenset[Link] | None = None
+        self._links = LinkRelayStore(config.runtime_directory(os.environ))
+        self._file = RelayFile(settings.output_directory)
+        self._socketmap = Socketmap()
+        self._endpoints = settings.postfix_listen
+        self._callers = Callers(
+            self._engine,
+            self._loop,
+            self._resolver,
+            self._links,
+            identity=identity,
+            reread=self._servers.reread,
+        )
+        self._service = Service(version=__version__, requests=self._callers)
+        self._decided = asyncio.Event()
+        self._stop = asyncio.Event()
+
+    async def run(self, bus: str, *, announce: Callable[[str], None]) -> None:
+        """Run until SIGTERM or SIGINT. `announce` is told the address of a private bus.
+
+        Raises BusError when there is no bus, no name on it, or it is lost (H3).
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        connecting = asyncio.create_task(connect(bus), name="bus")
+        try:
+            await asyncio.wait({stop, connecting}, return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
+                return
+            await self._run(await connecting, stop, announce)
+        finally:
+            for task in (stop, connecting):
+                task.cancel()
+            await asyncio.gather(stop, connecting, return_exceptions=True)
+
+    async def _run(self, connection: Connection, stop: asyncio.Task[bool], announce: Callable[[str], None]) -> None:
+        background = [
+            asyncio.create_task(work, name=name)
+            for name, work in (
+                ("netlink", self._netlink.run()),
+                ("system bus", self._system_bus.run()),
+                ("servers", self._servers.run()),
+                ("watchdog", self._feed_watchdog()),
+            )
+        ]
+        try:
+            self._file.clear()  # of an earlier run that was killed
+            self._socketmap.listen(self._endpoints)
+            await connection.export(self._service)
+            if connection.private_address:
+                announce(connection.private_address)
+            self._loop.post(LinkRelaysSet(self._links.links))
+            serving = asyncio.create_task(self._serve(connection, stop, announce), name="serve")
+            await asyncio.wait({serving, *background}, return_when=asyncio.FIRST_COMPLETED)
+            if not serving.done():  # a defect of ours: end with its traceback rather than go on without a part
+                serving.cancel()
+                await asyncio.gather(*(task for task in background if task.done()))
+            await serving
+        finally:
+            notify.stopping()
+            self._loop.stop()
+            self._file.clear()
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await asyncio.gather(self._work.close(), self._nat.close(), self._socketmap.close())
+            await connection.close()
+
+    async def _serve(self, connection: Connection, stop: asyncio.Task[bool], announce: Callable[[str], None]) -> None:
+        """Own the name once there is something to say; return when told to stop. Raises BusError."""
+        lost = asyncio.create_task(connection.lost(), name="bus lost")
+        decided = asyncio.create_task(self._decided.wait(), name="decided")
+        try:
+            await asyncio.wait({stop, lost, decided}, timeout=NAME_AFTER, return_when=asyncio.FIRST_COMPLETED)
+            if not stop.done() and not lost.done():
+                before = connection.private_address
+                await connection.own_name()
+                if connection.private_address != before:
+                    announce(connection.private_address)
+                notify.ready()
+                log.info("on the bus as org.salsa.Agent1 (%s)", connection.description)
+                await asyncio.wait({stop, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if not stop.done():
+                raise BusError(lost.result())
+        finally:
+            lost.cancel()
+            decided.cancel()
+            await asyncio.gather(lost, decided, return_exceptions=True)
+
+    async def _feed_watchdog(self) -> None:
+        """Signs of life for as long as the loop turns and no round is long overdue."""
+        interval = notify.watchdog_interval()
+        if interval is None:
+            await asyncio.Event().wait()  # nobody asks for them
+            return
+        while True:
+            await asyncio.sleep(interval)
+            if not self._engine.overdue(clock()):
+                notify.watchdog()
+
+    # --- events
+
+    def _on_facts(self, facts: NetworkFacts) -> None:
+        loop = asyncio.get_running_loop()
+        if facts.links != self._links_seen:
+            self._links_seen = facts.links
+            loop.call_soon(self._servers.reread)  # a server may be reached by way of a link that came just now
+            if self._links.keep(facts.links):
+                self._loop.post(LinkRelaysSet(self._links.links))
+        else:
+            loop.call_later(SERVERS_AFTER, self._servers.reread)  # their own changes are followed; not in our way now
+        self._loop.post(FactsRead(facts))
+
+    def _on_servers(self, view: ServerView) -> None:
+        self._loop.post(ServersRead(view))
+
+    def _on_outside(self, wish: LearnOutside, ip: IPAddress | None) -> None:
+        self._loop.post(OutsideLearned(wish, ip))
+
+    def _on_resume(self) -> None:
+        self._sleep.slept()  # told already
+        self._wake_up("logind")
+
+    def _notice_sleep(self) -> None:
+        if self._sleep.slept():
+            self._wake_up("the clocks")
+
+    def _wake_up(self, by: str) -> None:
+        log.info("back from suspend (%s): everything is asked again", by)
+        self._netlink.reread()
+        self._servers.reread()
+        self._loop.post(Resumed())
+
+    def _reload(self) -> None:
+        """SIGHUP: a bad file is logged and the old settings stay."""
+        notify.reloading()
+        try:
+            settings = config.load(self._config_path)
+        except ConfigError as error:
+            log.error("configuration not read again, the old settings stay: %s", error)
+        else:
+            log.info("configuration read again")
+            dns = settings.dns
+            self._resolver.timeout, self._resolver.attempts, self._resolver.trust_ad = (
+                dns.timeout,
+                dns.attempts,
+                dns.trust_ad,
+            )
+            self._verifier.settings = settings.verify
+            self._servers.configured = dns.servers
+            self._servers.reread()
+            self._file.move(settings.output_directory)
+            self._socketmap.listen(settings.postfix_listen)
+            self._loop.post(SettingsRead(settings))
+        notify.ready()
+
+    # --- deeds
+
+    def _do(self, deed: Deed) -> None:
+        match deed:
+            case Ask(question):
+                self._work.ask(question)
+            case Check():
+                self._work.check(deed)
+            case Drop(question):
+                self._work.drop(question)
+            case Abandon(check):
+                self._work.abandon(check)
+            case Publish(publication):
+                self._publish(publication)
+            case RefreshDone(token):
+                self._callers.refreshed(token)
+            case NetworkLeft():
+                self._resolver.forget()
+            case LearnOutside():
+                self._nat.learn(deed)
+            case ForgetOutside():
+                self._nat.forget()
+            case RoundEnded():
+                log.info("%s", tell.round_line(deed, self._engine.publication))
+
+    def _publish(self, said: Publication) -> None:
+        previous = self._service.publication
+        self._service.publish(said, realtime_us)
+        if said.state is not State.STARTING:
+            if said.best != previous.best or not self._decided.is_set():
+                log.info("%s", tell.best_line(said))
+                self._file.write(said.best)
+                self._socketmap.publish(said.best)
+            self._decided.set()
+        notify.status(tell.status_line(said))

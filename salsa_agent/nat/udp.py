@@ -1,0 +1,99 @@
+"""One request over UDP, sent again until it is answered: what NAT-PMP and STUN have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from salsa_agent.core.model import IPAddress
+from salsa_agent.nat.answer import Statement
+
+_IP_UNICAST_IF = 50  # linux/in.h
+_IPV6_UNICAST_IF = 76  # linux/in6.h
+# what a connected socket makes of the ICMP errors that are hard by RFC 1122 4.2.3.9: port, protocol unreachable
+_HARD = frozenset((errno.ECONNREFUSED, errno.ENOPROTOOPT))
+_MOST = 2048  # bytes; no answer to these requests is longer
+
+
+class NoAnswer(Exception):
+    """The other side said nothing; the text says how that became known."""
+
+
+def connected(address: IPAddress, port: int, ifindex: int) -> socket.socket:
+    """A UDP socket with a fresh port that sends to, and hears, only `address` and `port`, through a link.
+
+    A loopback address has no link. Raises NoAnswer when there is no way.
+    """
+    try:
+        return _connect(address, port, ifindex)
+    except OSError as error:
+        raise NoAnswer(_text(error)) from error
+
+
+def _connect(address: IPAddress, port: int, ifindex: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if not address.is_loopback:
+            _send_through(sock, ifindex)
+        if address.version == 6:
+            sock.connect((str(address), port, 0, ifindex if address.is_link_local else 0))
+        else:
+            sock.connect((str(address), port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+async def exchange(
+    sock: socket.socket, request: bytes, waits: Sequence[float], parse: Callable[[bytes], Statement | None]
+) -> Statement:
+    """Send `request`, and again after each of the `waits` (seconds) but the last, until `parse` reads an answer.
+
+    Raises NoAnswer at the end of the last wait, or at once on a hard ICMP error. Other errors, such as having no route
+    just now, leave the next try its chance.
+    """
+    for wait in waits:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                with _unless_hard():
+                    sock.send(request)
+                return await _answer(sock, parse)
+    raise NoAnswer("no answer")
+
+
+async def _answer(sock: socket.socket, parse: Callable[[bytes], Statement | None]) -> Statement:
+    loop = asyncio.get_running_loop()
+    while True:
+        with _unless_hard():
+            statement = parse(await loop.sock_recv(sock, _MOST))
+            if statement is not None:
+                return statement
+        await asyncio.sleep(0)  # sock_recv does not when something is there: a flood must not hold the loop
+
+
+@contextmanager
+def _unless_hard() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _HARD:
+            raise NoAnswer(_text(error)) from error
+
+
+def _text(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno else "no way there"
+
+
+def _send_through(sock: socket.socket, ifindex: int) -> None:
+    """As rule F1 has it for DNS: the link is chosen without any privilege."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_UNICAST_IF, struct.pack("!I", ifindex))
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_UNICAST_IF, struct.pack("!I", ifindex))

@@ -1,0 +1,1 @@
+"""What runs once and needs no agent: lookup, audit, zone."""

@@ -1,0 +1,396 @@
+"""What is wrong with what is published for a prefix, in words that say what to change. No IO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address
+
+from salsa_agent.core.admission import canonical, shown, why_not_address, why_not_host
+from salsa_agent.core.cache import MAX_TTL, MIN_TTL
+from salsa_agent.core.model import Answer, Evidence, IPAddress, Outcome, Question, RRType, Verdict
+from salsa_agent.core.reverse_names import TEMPORARY_FROM, name_at
+from salsa_agent.core.selection import MAX_ADDRESSES, MAX_EXCHANGES, MAX_RELAYS
+from salsa_agent.oneshot.audit import Audit
+
+_SOME = 3  # names or addresses that a sentence lists
+
+
+class Severity(StrEnum):
+    """How bad it is. `FAULT`: mail relays are not found or not used as they are published."""
+
+    FAULT = "fault"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to change, or to know. `code`: the same word for the same kind; all texts are printable ASCII.
+
+    `names`: reverse names; `exchange`: a host name; `addresses`: those of the prefix that it is about.
+    """
+
+    severity: Severity
+    code: str
+    problem: str
+    change: str = ""
+    names: tuple[str, ...] = ()
+    exchange: str = ""
+    addresses: tuple[IPAddress, ...] = ()
+
+
+def findings(audit: Audit) -> list[Finding]:
+    """Everything that was found, the worst first."""
+    facts = _Facts(audit)
+    found = [
+        *_failing(facts),
+        *_nothing(facts),
+        *(finding for question, answer in facts.sets.items() for finding in _of_set(question, answer)),
+        *(finding for host in facts.exchanges for finding in _of_exchange(facts, host)),
+        *_no_way_out(facts),
+        *_of_relays(facts),
+        *_hidden(facts),
+        *_temporary(facts),
+    ]
+    return sorted(found, key=lambda finding: list(Severity).index(finding.severity))
+
+
+class _Facts:
+    """An audit, put in order. `sets`: MX questions that found some; `exchanges`: hosts with their address answers."""
+
+    def __init__(self, audit: Audit) -> None:
+        self.audit = audit
+        self.choice = audit.choice
+        self.levels = {question: level for question, level in audit.choice.wanted.items() if level is not None}
+        self.by_name = {question.name: question for question in self.levels}
+        self.answers = audit.answers
+        self.sets = {q: audit.answers[q] for q in self.levels if audit.answers[q].outcome is Outcome.FOUND}
+        looked: dict[str, list[Answer]] = {}
+        for question in audit.choice.wanted:
+            if question.rtype is not RRType.MX:
+                looked.setdefault(question.name, []).append(audit.answers[question])
+        self.exchanges = looked
+        self.standing = {host: tuple(q.name for q in self.sets if host in _hosts(self.sets[q])) for host in looked}
+        self.usable = {
+            host for host, answers in looked.items() if any(not why_not_address(ip) for ip in _addresses(answers))
+        }
+
+    def decided(self, *outcomes: Outcome) -> list[Evidence]:
+        return [one for one in self.choice.evidence if one.outcome in outcomes]
+
+
+def _failing(facts: _Facts) -> Iterator[Finding]:
+    """Levels that cannot be asked (B5), by kind."""
+    kinds: dict[tuple[int, str], list[str]] = {}
+    for question, level in facts.levels.items():
+        answer = facts.answers[question]
+        if answer.outcome is Outcome.FAILED:
+            kinds.setdefault((level, shown(answer.reason)), []).append(question.name)
+    for (level, reason), names in kinds.items():
+        yield Finding(
+            Severity.FAULT,
+            "lookup-failed",
+            f"MX questions at /{level} fail for {_some(names)}: {reason}.",
+            "See to it that the zone is delegated to name servers that answer for it, and that they are up; until then "
+            "agents use a less specific level, and ask again and again.",
+            names=tuple(names),
+        )
+
+
+def _nothing(facts: _Facts) -> Iterator[Finding]:
+    """Addresses for which there is no MX at any level, or a null MX."""
+    if without := facts.decided(Outcome.NONE):
+        addresses = tuple(one.address.ip for one in without)
+        lowest = min(facts.levels.values())
+        levels = f"/{max(facts.levels.values())} to /{lowest}" if len(set(facts.levels.values())) > 1 else f"/{lowest}"
+        yield Finding(
+            Severity.FAULT,
+            "no-mx",
+            f"No MX record at any level ({levels}) for {_of(addresses, facts.audit.asked)}.",
+            f"Publish one; 'salsactl zone {facts.audit.target} --mx PREFERENCE:HOST' prints the records.",
+            addresses=addresses,
+        )
+    refusing: dict[str, list[IPAddress]] = {}
+    for one in facts.decided(Outcome.REFUSED):
+        refusing.setdefault(one.name, []).append(one.address.ip)
+    for name, ips in refusing.items():
+        yield Finding(
+            Severity.NOTE,
+            "refused",
+            f"The null MX at {name} says that there is no relay for {_of(tuple(ips), facts.audit.asked)}.",
+            names=(name,),
+            addresses=tuple(ips),
+        )
+        yield from _ttl(f"The null MX at {name}", facts.answers[facts.by_name[name]], (name,))
+
+
+def _of_set(question: Question, answer: Answer) -> Iterator[Finding]:
+    """One MX set: what agents drop of it (B7, C2, C5), and its TTL (E1)."""
+    name = question.name
+    where = f"at {name}" + (f" (an alias of {shown(answer.alias_of)})" if answer.alias_of else "")
+    hosts = _hosts(answer)
+    for mx in sorted(answer.mx, key=lambda mx: (mx.preference, mx.exchange)):
+        host, record = canonical(mx.exchange), f'"MX {mx.preference} {shown(mx.exchange)}"'
+        if host == "" and len(answer.mx) > 1:
+            yield Finding(
+                Severity.FAULT,
+                "null-mx-among-others",
+                f"{record} {where} stands among other MX records, and is dropped.",
+                "A null MX stands alone (RFC 7505 section 3): remove it, or, if there is to be no relay, the others.",
+                names=(name,),
+            )
+        elif host == "":
+            yield Finding(
+                Severity.FAULT,
+                "null-mx-preference",
+                f'{record} {where} is no null MX, and is dropped: that is "MX 0 ." (RFC 7505 section 3).',
+                "Set its preference to 0.",
+                names=(name,),
+            )
+        elif reason := why_not_host(host):
+            advice = "Name a host, with an address record of its own, instead."
+            if _is_literal(host):
+                advice = "An exchange is a name: give the relay one, with an A or AAAA record, and name that."
+            yield Finding(
+                Severity.FAULT,
+                "no-host-name",
+                f"{record} {where} names no host ({reason}), and is dropped.",
+                advice,
+                names=(name,),
+                exchange=shown(host),
+            )
+    if len(hosts) > MAX_EXCHANGES:
+        yield Finding(
+            Severity.FAULT,
+            "too-many-exchanges",
+            f"The MX set {where} has {len(hosts)} exchanges; agents use the {MAX_EXCHANGES} best ones only.",
+            f"Leave no more than {MAX_EXCHANGES}; one name may have several addresses.",
+            names=(name,),
+        )
+    yield from _ttl(f"The MX set {where}", answer, (name,))
+
+
+def _of_exchange(facts: _Facts, host: str) -> Iterator[Finding]:
+    """One exchange: its addresses (C3, C5), the aliases before them, their TTL."""
+    answers, names = facts.exchanges[host], facts.standing[host]
+    at = f"the MX set at {_some(names)}"
+    addresses = _addresses(answers)
+    failed = [answer for answer in answers if answer.outcome is Outcome.FAILED]
+    banned = [ip for ip in addresses if why_not_address(ip)]
+    usable = [ip for ip in addresses if ip not in banned]
+    if alias := next((answer.alias_of for answer in answers if answer.alias_of), ""):
+        yield Finding(
+            Severity.FAULT,
+            "alias-exchange",
+            f"The exchange {host} is an alias (CNAME) of {shown(canonical(alias))}.",
+            f"Name {shown(canonical(alias))} itself in {at}: an exchange must not be an alias (RFC 2181 section 10.3).",
+            names=names,
+            exchange=host,
+        )
+    if failed:
+        yield Finding(
+            Severity.WARNING if usable else Severity.FAULT,
+            "exchange-lookup-failed",
+            f"Address lookups of the exchange {host} fail: {shown(failed[0].reason)}.",
+            "See to it that its zone is delegated to name servers that answer for it, and that they are up.",
+            names=names,
+            exchange=host,
+        )
+    elif not addresses:
+        yield Finding(
+            Severity.FAULT,
+            "no-address",
+            f"The exchange {host} has no A or AAAA record.",
+            f"Add one, or remove {host} from {at}.",
+            names=names,
+            exchange=host,
+        )
+    if banned:
+        listed = ", ".join(f"{ip} ({why_not_address(ip)})" for ip in banned[:_SOME])
+        yield Finding(
+            Severity.WARNING if usable else Severity.FAULT,
+            "unusable-address",
+            f"The exchange {host} has {'' if usable else 'only '}addresses that agents do not speak to: {listed}.",
+            "Remove them." if usable else f"Give it one that hosts reach, or remove {host} from {at}.",
+            names=names,
+            exchange=host,
+        )
+    for answer in answers:
+        if len(answer.addresses) > MAX_ADDRESSES:
+            yield Finding(
+                Severity.WARNING,
+                "too-many-addresses",
+                f"The exchange {host} has {len(answer.addresses)} addresses; agents keep {MAX_ADDRESSES} at most.",
+                "Give the others to a second exchange.",
+                names=names,
+                exchange=host,
+            )
+    for answer in answers:
+        if answer.addresses:
+            family = "A" if answer.addresses[0].version == 4 else "AAAA"
+            yield from _ttl(f"The {family} records of the exchange {host}", answer, names, host)
+
+
+def _ttl(what: str, answer: Answer, names: tuple[str, ...], host: str = "") -> Iterator[Finding]:
+    """TTLs that agents do not follow (E1)."""
+    if answer.ttl is None or MIN_TTL <= answer.ttl <= MAX_TTL:
+        return
+    have = "have" if host else "has"
+    if answer.ttl < MIN_TTL:
+        yield Finding(
+            Severity.WARNING,
+            "ttl-too-short",
+            f"{what} {have} a TTL of {answer.ttl} s; agents keep answers for {MIN_TTL} s at least.",
+            f"Raise it to {MIN_TTL} s or more. If {shown(answer.server)} is a cache, it may be what is left of a "
+            "longer one: then audit again.",
+            names=names,
+            exchange=host,
+        )
+    else:
+        yield Finding(
+            Severity.WARNING,
+            "ttl-too-long",
+            f"{what} {have} a TTL of {answer.ttl} s; agents keep answers for {MAX_TTL} s at most, other caches do not.",
+            f"Lower it to {MAX_TTL} s or less.",
+            names=names,
+            exchange=host,
+        )
+
+
+def _no_way_out(facts: _Facts) -> Iterator[Finding]:
+    """Sets that decide though none of their exchanges is usable (B3), and relays beyond what was looked at (C5)."""
+    for name in dict.fromkeys(one.name for one in facts.decided(Outcome.FOUND)):
+        question = facts.by_name[name]
+        if not facts.usable.intersection(_hosts(facts.sets[question])):
+            addresses = tuple(one.address.ip for one in facts.decided(Outcome.FOUND) if one.name == name)
+            yield Finding(
+                Severity.FAULT,
+                "no-usable-exchange",
+                f"No exchange of the MX set at {name} is usable, and agents look no further: there is no relay for "
+                f"{_of(addresses, facts.audit.asked)}.",
+                "Repair the set, or remove it, so that a less specific one decides.",
+                names=(name,),
+                addresses=addresses,
+            )
+    if len(facts.choice.relays) >= MAX_RELAYS:
+        yield Finding(
+            Severity.NOTE,
+            "not-all-relays",
+            f"The first {MAX_RELAYS} relays were looked at only.",
+            "Audit parts of the prefix.",
+        )
+
+
+def _of_relays(facts: _Facts) -> Iterator[Finding]:
+    """Relays that do not answer as one should (D1, D7)."""
+    for key, result in facts.audit.checks.items():
+        names = facts.standing.get(key.host, ())
+        if result.verdict is Verdict.FAILED:
+            yield Finding(
+                Severity.FAULT,
+                "relay-failed",
+                f"The relay {key.host}, port {key.port}, does not answer as it should: {shown(result.reason)}.",
+                f"Have it answer the hosts of {facts.audit.target}, or remove it from the MX set at {_some(names)}. "
+                "If it refuses this host alone, audit from inside the prefix.",
+                names=names,
+                exchange=key.host,
+            )
+        elif result.starttls is False:
+            yield Finding(
+                Severity.NOTE,
+                "no-starttls",
+                f"The relay {key.host}, port {key.port}, does not offer STARTTLS: hosts that ask for it pass it over.",
+                names=names,
+                exchange=key.host,
+            )
+
+
+def _hidden(facts: _Facts) -> Iterator[Finding]:
+    """A level that decides, with another set than one above it (B3): it may be meant, or left over."""
+    pairs: dict[tuple[str, str], list[IPAddress]] = {}
+    for one in facts.decided(Outcome.FOUND, Outcome.REFUSED):
+        decided = facts.by_name[one.name]
+        for name in _above(facts, one):
+            above = facts.by_name[name]
+            answer = facts.answers[above]
+            if answer.outcome not in (Outcome.FOUND, Outcome.REFUSED):
+                continue
+            if set(answer.mx) != set(facts.answers[decided].mx):
+                pairs.setdefault((one.name, name), []).append(one.address.ip)
+            break  # what is further up is hidden by that one
+    for (name, above_name), ips in pairs.items():
+        level, above_level = facts.levels[facts.by_name[name]], facts.levels[facts.by_name[above_name]]
+        yield Finding(
+            Severity.NOTE,
+            "hides-level",
+            f"What is published at /{level} ({name}) hides other records at /{above_level} ({above_name}) from "
+            f"{_of(tuple(ips), facts.audit.asked, every='all')}.",
+            "If that is not meant, remove the more specific records.",
+            names=(name, above_name),
+            addresses=tuple(ips),
+        )
+
+
+def _temporary(facts: _Facts) -> Iterator[Finding]:
+    """IPv6 addresses with records below /64 only: a temporary one has none (B1)."""
+    missing = [
+        one.address.ip
+        for one in facts.decided(Outcome.FOUND)
+        if one.address.ip.version == 6
+        and (one.level or 0) > TEMPORARY_FROM
+        and not any(
+            facts.answers[facts.by_name[name]].outcome in (Outcome.FOUND, Outcome.REFUSED)
+            for name in _above(facts, one)
+            if facts.levels[facts.by_name[name]] <= TEMPORARY_FROM
+        )
+    ]
+    if missing:
+        yield Finding(
+            Severity.NOTE,
+            "temporary-addresses",
+            f"Records stand below /{TEMPORARY_FROM} only for {_of(tuple(missing), facts.audit.asked, every='all')}; "
+            f"hosts ask from /{TEMPORARY_FROM} up for a temporary address (RFC 8981), and find none.",
+            f"Publish at /{TEMPORARY_FROM} or less specific.",
+            addresses=tuple(missing),
+        )
+
+
+def _above(facts: _Facts, one: Evidence) -> list[str]:
+    """The names of the less specific levels of this address, the most specific first."""
+    levels = sorted({level for level in facts.levels.values() if level < (one.level or 0)}, reverse=True)
+    return [name_at(one.address.ip, level) for level in levels]
+
+
+def _hosts(answer: Answer) -> set[str]:
+    """The exchanges of a set that are host names."""
+    return {host for mx in answer.mx if not why_not_host(host := canonical(mx.exchange))}
+
+
+def _addresses(answers: Iterable[Answer]) -> list[IPAddress]:
+    return [ip for answer in answers for ip in answer.addresses]
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _some(names: Iterable[str]) -> str:
+    """A few of the names, and how many more there are."""
+    every = list(dict.fromkeys(names))
+    more = len(every) - _SOME
+    return ", ".join(every[:_SOME]) + (f" and {more} more" if more > 0 else "")
+
+
+def _of(addresses: tuple[IPAddress, ...], asked: tuple[IPAddress, ...], every: str = "any of the") -> str:
+    """These addresses in words; `every` for all that were asked about."""
+    if len(asked) == 1:
+        return str(asked[0])
+    if len(addresses) == len(asked):
+        return f"{every} {len(asked)} addresses asked about"
+    return f"{len(addresses)} of the {len(asked)} addresses asked about ({_some(map(str, addresses))})"

@@ -1,0 +1,92 @@
+"""What the reverse tree says for any address, asked afresh: `Lookup` on the bus and `salsactl lookup`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Protocol
+
+from salsa_agent.bus.api import Looked
+from salsa_agent.core import addresses as rules_a
+from salsa_agent.core.cache import Memory
+from salsa_agent.core.model import Address, Answer, Asked, IPAddress, NetworkFacts, Outcome, Question, ServerView
+from salsa_agent.core.selection import Choice, World, choose, normalize
+from salsa_agent.core.settings import Settings
+from salsa_agent.system.clock import clock
+
+AT_ONCE = 8  # questions of one look-up: many of them together must not use up the descriptors
+
+
+class Asker(Protocol):
+    """Who answers questions; `resolver.Resolver` does."""
+
+    async def ask(self, question: Question) -> Answer:
+        """The answer; never raises."""
+
+
+async def lookup(
+    address: IPAddress, settings: Settings, view: ServerView, resolver: Asker, *, identity: bytes = b""
+) -> Looked:
+    """Climb the tree for `address` with the rules B and C; C4 is left out, it is about this host's own addresses.
+
+    The servers are the default ones of `view`. All levels are asked to their end, for that is what the caller wants to
+    see, but exchanges are looked up as soon as their set decides. Ends within the DNS part of a round (E4).
+    """
+    world = World(
+        settings=replace(settings, static_relays=()),
+        addresses=(Address(address, 0, ""),),
+        own=frozenset(),
+        view=ServerView(settings.dns.servers or view.default),
+        identity=identity,
+    )
+    memory = Memory()
+    places = asyncio.Semaphore(AT_ONCE)
+    asking: dict[Question, asyncio.Task[None]] = {}
+    since: dict[Question, float] = {}  # when each was asked
+
+    async def ask(question: Question) -> None:
+        async with places:
+            since[question] = clock()
+            memory.record(question, normalize(question, await resolver.ask(question)), clock())
+
+    try:
+        async with asyncio.timeout(2 * settings.dns.timeout * settings.dns.attempts):
+            while True:
+                choice = choose(world, memory)
+                for question in choice.wanted.keys() - asking.keys():
+                    asking[question] = asyncio.create_task(ask(question))
+                waiting = [task for task in asking.values() if not task.done()]
+                if not waiting:
+                    break
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    except TimeoutError:
+        choice = _give_up(world, memory, since)
+    finally:
+        for task in asking.values():
+            task.cancel()
+        await asyncio.gather(*asking.values(), return_exceptions=True)
+    return Looked(choice.relays, _asked(choice, memory))
+
+
+def view_of_first(facts: NetworkFacts, settings: Settings, view: ServerView) -> ServerView:
+    """The servers of the first of the host's addresses, else the global ones (F1)."""
+    counting = rules_a.counting(facts, settings.network.ignore)
+    return ServerView(view.of_link(counting[0].ifindex)) if counting else view
+
+
+def _give_up(world: World, memory: Memory, since: dict[Question, float]) -> Choice:
+    """What is unanswered has failed; what was not even asked took no time."""
+    now = clock()
+    while late := [question for question in choose(world, memory).wanted if memory.look(question) is None]:
+        for question in late:
+            elapsed = now - since.get(question, now)
+            memory.record(question, Answer(Outcome.FAILED, elapsed=elapsed, reason="no answer in time"), now)
+    return choose(world, memory)
+
+
+def _asked(choice: Choice, memory: Memory) -> list[Asked]:
+    return [
+        Asked(question, answer, level)
+        for question, level in choice.wanted.items()
+        if (answer := memory.last(question)) is not None
+    ]

@@ -1,0 +1,1 @@
+"""What other programs read without D-Bus: the relay files and Postfix's socketmap."""

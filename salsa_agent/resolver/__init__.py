@@ -1,0 +1,1 @@
+"""One DNS question and its answer. Only this package knows dnspython."""

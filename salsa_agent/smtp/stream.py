@@ -1,0 +1,103 @@
+"""Lines to and from a relay over a connected socket, in the clear or inside TLS, and no more of them than D1 allows."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import ssl
+
+    from salsa_agent.smtp.tls import Tls
+
+MAX_LINES = 100  # of one conversation (D1)
+MAX_OCTETS = 32 * 1024
+MAX_WIRE = 256 * 1024  # of one conversation inside TLS: certificates and records come on top
+READ = 4096
+
+T = TypeVar("T")
+
+
+class Violation(Exception):
+    """The relay did what no SMTP server may do, or more than D1 lets it. The text says what."""
+
+
+class Channel:
+    """One conversation's line discipline. The socket (non-blocking) stays its caller's, who closes it.
+
+    Nothing is read ahead of need: what a relay sends unasked waits in the kernel, so a flood costs no memory.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._tls: Tls | None = None
+        self._buffer = bytearray()
+        self._lines = 0
+        self._octets = 0
+        self._wire = 0
+
+    async def send(self, line: bytes) -> None:
+        """Send one line, given without its end. Raises OSError."""
+        data = line + b"\r\n"
+        await self._loop.sock_sendall(self._sock, self._tls.sealed(data) if self._tls else data)
+
+    async def line(self) -> bytes:
+        """The next line without its end; a bare LF ends one, too. Raises Violation (also at the end), OSError."""
+        while (end := self._buffer.find(b"\n")) < 0:
+            data = await self._read()
+            if not data:
+                raise Violation("connection closed")
+            self._octets += len(data)
+            if self._octets > MAX_OCTETS:
+                raise Violation("more than 32 KiB")
+            self._buffer += data
+        line = bytes(self._buffer[:end]).removesuffix(b"\r")
+        del self._buffer[: end + 1]
+        self._lines += 1
+        if self._lines > MAX_LINES:
+            raise Violation("more than 100 lines")
+        return line
+
+    @property
+    def pending(self) -> bool:
+        """Something was received that has not been asked for yet."""
+        return bool(self._buffer)
+
+    async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """Go on inside TLS (RFC 3207 4; at once on port 465, RFC 8314 3.3). `host`: the name or address expected.
+
+        Raises Violation when something is left from the time before (it may have been injected), or when the handshake
+        or the certificate fails; OSError; ValueError for a name that TLS cannot carry.
+        """
+        from salsa_agent.smtp.tls import Tls  # only where TLS is used: it is not free
+
+        if self.pending:
+            raise Violation("plaintext after the reply to STARTTLS")
+        tls = Tls(context, host)
+        await self._run(tls, tls.handshake)
+        self._tls = tls
+
+    async def _read(self) -> bytes:
+        if self._tls is None:
+            return await self._loop.sock_recv(self._sock, READ)
+        return await self._run(self._tls, partial(self._tls.opened, READ))
+
+    async def _run(self, tls: Tls, step: Callable[[], T | None]) -> T:
+        """Repeat a step of TLS, moving its records, until it has something to show for it."""
+        while True:
+            try:
+                result = step()
+            finally:  # what it has to send may be the alert that says why it failed
+                if records := tls.outgoing():
+                    await self._loop.sock_sendall(self._sock, records)
+            if result is not None:
+                return result
+            records = await self._loop.sock_recv(self._sock, READ)
+            self._wire += len(records)
+            if self._wire > MAX_WIRE:
+                raise Violation("more than 256 KiB of TLS")
+            tls.incoming(records)

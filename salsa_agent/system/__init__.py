@@ -1,0 +1,1 @@
+"""The host: its clocks, machine id, log, service manager, and resume from suspend."""

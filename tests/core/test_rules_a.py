@@ -1,0 +1,142 @@
+"""Rules A: which addresses count, and in which order."""
+
+from ipaddress import ip_address
+from itertools import permutations
+
+import pytest
+
+from salsa_agent.core.addresses import counting, own
+from salsa_agent.core.model import DefaultRoute, HostAddress, Link, NetworkFacts, RouteChoice, number_of
+from salsa_agent.core.settings import DEFAULT_IGNORE
+from tests.core.sim import ETH0, facts, host
+
+WLAN0 = Link(3, "wlan0", usable=True)
+TUN0 = Link(4, "tun0", usable=True)
+
+
+def order(state: NetworkFacts, ignore: tuple[str, ...] = DEFAULT_IGNORE) -> list[str]:
+    return [str(address.ip) for address in counting(state, ignore)]
+
+
+def test_a1_a_global_address_on_a_usable_link_counts() -> None:
+    assert order(facts("165.154.15.1", "2001:db8::1")) == ["2001:db8::1", "165.154.15.1"]
+
+
+@pytest.mark.parametrize("link", [Link(2, "eth0", usable=False), Link(2, "lo", usable=True, loopback=True)])
+def test_a1_a_link_without_carrier_and_the_loopback_link_do_not_count(link: Link) -> None:
+    assert order(facts("165.154.15.1", links=[link])) == []
+
+
+@pytest.mark.parametrize("flag", [0x08, 0x20, 0x40])
+def test_a1_dadfailed_deprecated_and_tentative_do_not_count(flag: int) -> None:
+    assert order(facts(host("2001:db8::1", flags=flag), "2001:db8::2")) == ["2001:db8::2"]
+
+
+def test_a1_preferred_lifetime_zero_does_not_count() -> None:
+    assert order(facts(host("2001:db8::1", preferred=False))) == []
+
+
+def test_a1_scopes_other_than_global_do_not_count() -> None:
+    assert order(facts(host("10.0.0.1", scope=253), host("10.0.0.2", scope=254))) == []
+
+
+@pytest.mark.parametrize(
+    "ip", ["127.0.0.2", "169.254.3.4", "fe80::1", "224.0.0.9", "ff02::1", "0.0.0.0", "::", "192.0.0.1", "192.0.0.7"]
+)
+def test_a2_special_addresses_never_count(ip: str) -> None:
+    assert order(facts(ip)) == []
+
+
+@pytest.mark.parametrize("ip", ["10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd00::1", "192.0.0.8"])
+def test_a2_private_shared_and_unique_local_addresses_count(ip: str) -> None:
+    assert order(facts(ip)) == [ip]
+
+
+@pytest.mark.parametrize("name", ["docker0", "br-1a2b", "veth1", "virbr0", "vnet3", "podman1", "incusbr0", "lxdbr0"])
+def test_a3_container_bridges_are_left_out(name: str) -> None:
+    assert order(facts("172.17.0.1", links=[Link(2, name, usable=True)])) == []
+
+
+def test_a3_the_patterns_are_the_administrators() -> None:
+    assert order(facts("172.17.0.1", links=[Link(2, "docker0", usable=True)]), ignore=()) == ["172.17.0.1"]
+    assert order(facts("172.17.0.1"), ignore=("eth?",)) == []
+
+
+def test_a3_at_most_the_first_64() -> None:
+    many = order(facts(*(f"10.0.{i // 200}.{i % 200 + 1}" for i in range(300))))
+    assert len(many) == 64
+    assert many[0] == "10.0.0.1"
+
+
+def test_a4_the_link_of_the_kernels_own_lookup_comes_first() -> None:
+    state = facts(
+        host("192.0.2.9"),
+        host("198.51.100.9", index=4),
+        links=[ETH0, TUN0],
+        defaults=[DefaultRoute(2, 2, 0)],  # half routes through tun0 are no default routes
+        choices=[RouteChoice(2, 4, ip_address("198.51.100.9"))],
+    )
+    assert order(state) == ["198.51.100.9", "192.0.2.9"]
+
+
+def test_a4_a_link_that_took_one_family_over_goes_before_the_other_familys() -> None:
+    state = facts(
+        host("2001:db8::9"),
+        host("10.8.0.2", index=4),
+        links=[ETH0, TUN0],
+        defaults=[DefaultRoute(10, 2, 1024)],
+        choices=[RouteChoice(10, 2, ip_address("2001:db8::9")), RouteChoice(2, 4, ip_address("10.8.0.2"))],
+    )
+    assert order(state) == ["10.8.0.2", "2001:db8::9"]
+
+
+def test_a4_then_the_lowest_metric_of_either_family_then_links_without_a_default_route() -> None:
+    state = facts(
+        host("192.0.2.1"),
+        host("192.0.2.2", index=3),
+        host("192.0.2.3", index=4),
+        links=[ETH0, WLAN0, TUN0],
+        defaults=[DefaultRoute(2, 2, 600), DefaultRoute(2, 3, 700), DefaultRoute(10, 3, 100)],
+    )
+    assert order(state) == ["192.0.2.2", "192.0.2.1", "192.0.2.3"]
+
+
+def test_a4_a_default_route_of_another_table_gives_no_metric() -> None:
+    state = facts(
+        host("192.0.2.1"),
+        host("192.0.2.2", index=3),
+        links=[ETH0, WLAN0],
+        defaults=[DefaultRoute(2, 2, 600), DefaultRoute(2, 3, 1, table=100)],
+    )
+    assert order(state) == ["192.0.2.1", "192.0.2.2"]
+
+
+def test_a4_on_a_link_global_ipv6_then_ipv4_then_unique_local() -> None:
+    assert order(facts("fd00::1", "192.0.2.1", "2001:db8::1")) == ["2001:db8::1", "192.0.2.1", "fd00::1"]
+
+
+def test_a4_the_source_the_kernel_picks_is_the_first_ipv4_address() -> None:
+    state = facts("192.0.2.1", "192.0.2.7", choices=[RouteChoice(2, 2, ip_address("192.0.2.7"))])
+    assert order(state) == ["192.0.2.7", "192.0.2.1"]
+
+
+def test_a4_temporary_addresses_are_last_of_their_kind_and_secondary_ones_are_not_temporary() -> None:
+    state = facts(host("2001:db8::1", flags=0x81), "2001:db8::2", host("192.0.2.1", flags=0x81))
+    assert order(state) == ["2001:db8::2", "2001:db8::1", "192.0.2.1"]
+    assert [a.temporary for a in counting(state, ())] == [False, True, False]
+
+
+def test_a4_the_order_is_total() -> None:
+    hosts: list[HostAddress] = [host("192.0.2.1"), host("192.0.2.2"), host("192.0.2.1", index=3), host("fd00::2")]
+    links = [ETH0, WLAN0]
+    orders = {tuple(counting(NetworkFacts(frozenset(links), frozenset(some)), ())) for some in permutations(hosts)}
+    assert len(orders) == 1
+
+
+def test_c4_own_addresses_include_those_that_do_not_count() -> None:
+    bridge = Link(9, "docker0", usable=True)
+    loop = Link(1, "lo", usable=True, loopback=True)
+    state = facts("127.0.0.1", "fe80::1", "192.0.2.1", host("172.17.0.1", 9), host("198.51.100.1", 1),
+                  links=[ETH0, bridge, loop])  # fmt: skip
+    assert own(state) == {number_of(ip_address(text)) for text in ("192.0.2.1", "172.17.0.1", "198.51.100.1")}
+    assert number_of(ip_address("::c000:201")) not in own(state)  # the same as 192.0.2.1, but for the family

@@ -1,0 +1,232 @@
+"""Calls in progress (design section 4), on a real bus with callers of several users."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
+
+import pytest
+
+from salsa_agent.bus.codec import message as wire
+from salsa_agent.bus.interface import INTERFACE, NAME, PATH, PEER
+from salsa_agent.bus.limits import Callers, CallsInProgress
+from tests.lab.bus import NOBODY, PATIENCE, STRANGERS, Bus, RawClient, system_bus
+from tests.lab.busagent import Agent, serving
+
+ONE, TWO, THREE = STRANGERS
+LIMITS_EXCEEDED = "org.freedesktop.DBus.Error.LimitsExceeded"
+
+
+@pytest.fixture
+def bus() -> Iterator[Bus]:
+    with system_bus() as running:
+        yield running
+
+
+@asynccontextmanager
+async def clients(bus: Bus, *uids: int) -> AsyncIterator[list[RawClient]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(await RawClient.open(bus.address, uid=uid)) for uid in uids]
+
+
+async def lookups(client: RawClient, count: int) -> list[int]:
+    return [await client.call(PATH, INTERFACE, "Lookup", "s", "192.0.2.1", destination=NAME) for _ in range(count)]
+
+
+async def in_progress(agent: Agent, count: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while agent.requests.now != count:
+            await asyncio.sleep(0.005)
+
+
+async def refused(client: RawClient, serials: list[int]) -> None:
+    """These were refused, in one sentence; no other reply came."""
+    for serial in serials:
+        head, body = await client.reply(serial)
+        assert head.error_name == LIMITS_EXCEEDED
+        assert body[0].endswith("in progress.")
+    assert not client.replies
+
+
+async def test_limits_16_calls_of_one_sender_and_others_do_not_suffer(bus: Bus) -> None:
+    async with serving(bus) as agent, clients(bus, NOBODY, NOBODY, ONE) as (hog, other, stranger):
+        agent.requests.gate.clear()
+        serials = await lookups(hog, 20)
+        await refused(hog, serials[16:])
+        await in_progress(agent, 16)
+        await lookups(other, 1)
+        await lookups(stranger, 1)
+        await in_progress(agent, 18)
+        head, _ = await hog.ask(PATH, INTERFACE, "Explain", destination=NAME)  # takes no time: not in progress
+        assert head.kind == wire.RETURN
+        head, _ = await hog.ask(PATH, INTERFACE, "Refresh", destination=NAME)
+        assert head.error_name == LIMITS_EXCEEDED
+        agent.requests.gate.set()
+        for serial in serials[:16]:
+            assert (await hog.reply(serial))[0].kind == wire.RETURN
+        [again] = await lookups(hog, 1)
+        assert (await hog.reply(again))[0].kind == wire.RETURN
+
+
+async def test_limits_32_calls_of_one_user(bus: Bus) -> None:
+    async with serving(bus) as agent, clients(bus, NOBODY, NOBODY, NOBODY, ONE) as (one, two, three, stranger):
+        agent.requests.gate.clear()
+        for client in (one, two):
+            await lookups(client, 16)
+        await in_progress(agent, 32)
+        await refused(three, await lookups(three, 2))
+        await lookups(stranger, 1)
+        await in_progress(agent, 33)
+
+
+async def test_limits_64_calls_in_all_and_root_s_are_not_counted(bus: Bus) -> None:
+    async with serving(bus) as agent, clients(bus, 0, ONE, ONE, TWO, TWO, THREE) as (root, *users):
+        agent.requests.gate.clear()
+        served = await lookups(root, 100)
+        await in_progress(agent, 100)
+        for client in users[:4]:
+            await lookups(client, 16)
+        await in_progress(agent, 164)
+        await refused(users[4], await lookups(users[4], 1))
+        served += await lookups(root, 20)  # a bus allows 128 itself
+        await in_progress(agent, 184)
+        agent.requests.gate.set()
+        for serial in served:
+            assert (await root.reply(serial))[0].kind == wire.RETURN
+
+
+async def test_limits_calls_that_end_by_an_error_no_longer_count(bus: Bus) -> None:
+    async with serving(bus) as agent, clients(bus, NOBODY) as (client,):
+        agent.requests.error = ZeroDivisionError()
+        for _ in range(2):
+            for serial in await lookups(client, 16):
+                assert (await client.reply(serial))[0].error_name == "org.freedesktop.DBus.Error.Failed"
+
+
+async def test_the_bus_is_asked_once_for_a_caller(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(bus) as agent, clients(bus, NOBODY) as (client,):
+        asked = []
+        ask = agent.service._ask_uid
+
+        async def counted(sender: str) -> int | None:
+            asked.append(sender)
+            return await ask(sender)
+
+        monkeypatch.setattr(agent.service._callers, "_ask", counted)
+        for serial in [*await lookups(client, 10), *await lookups(client, 5)]:
+            assert (await client.reply(serial))[0].kind == wire.RETURN
+        assert asked == [client.name]
+
+
+async def test_a_caller_that_is_gone_costs_nothing(bus: Bus) -> None:
+    async with serving(bus) as agent:
+        for _ in range(5):
+            with await RawClient.open(bus.address, uid=NOBODY) as client:
+                octets = b"".join(
+                    client.frame(PATH, INTERFACE, "Lookup", "s", "192.0.2.1", destination=NAME) for _ in range(50)
+                )
+                await client.send(octets)
+        with await RawClient.open(bus.address) as client:
+            async with asyncio.timeout(PATIENCE):
+                while agent.service._calls:
+                    assert (await client.ask(PATH, PEER, "Ping", destination=NAME))[0].kind == wire.RETURN
+        assert not agent.service._limits._all
+        assert not agent.service._callers._all
+
+
+GONE = {
+    "Refresh": ("", ()),
+    "ReportFailure": ("sqs", ("relay.example", 25, "no")),
+    "SetLinkRelays": ("ias", (1, ["192.0.2.1"])),
+    "RevertLink": ("i", (1,)),
+}
+
+
+async def gone(agent: Agent, client: RawClient, member: str) -> None:
+    """Call, expect no reply, and leave before the agent can ask whose call it was, as `busctl` does."""
+    signature, values = GONE[member]
+    call = client.frame(PATH, INTERFACE, member, signature, *values, destination=NAME, flags=wire.NO_REPLY_EXPECTED)
+    with client:
+        client.sock.send(call)
+    with await RawClient.open(agent.bus.address) as other:
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.sleep(0.01)
+            while agent.service._calls:
+                assert (await other.ask(PATH, PEER, "Ping", destination=NAME))[0].kind == wire.RETURN
+
+
+@pytest.mark.parametrize("member", GONE)
+async def test_a_call_of_root_counts_though_its_caller_is_gone(
+    bus: Bus, member: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the system bus, whose policy keeps SetLinkRelays and RevertLink root's."""
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.address)
+    async with serving(bus, at="system") as agent:
+        await gone(agent, await RawClient.open(bus.address), member)
+        assert len(agent.requests.asked) == 1
+
+
+@pytest.mark.parametrize("member", GONE)
+async def test_elsewhere_only_what_anybody_may_counts(bus: Bus, member: str) -> None:
+    async with serving(bus) as agent:
+        await gone(agent, await RawClient.open(bus.address), member)
+        assert len(agent.requests.asked) == (member in ("Refresh", "ReportFailure"))
+
+
+@pytest.mark.parametrize("member", ["SetLinkRelays", "RevertLink"])
+async def test_the_policy_of_the_system_bus_lets_nobody_else_set_what_a_link_says(
+    bus: Bus, member: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.address)
+    async with serving(bus, at="system") as agent:
+        await gone(agent, await RawClient.open(bus.address, uid=NOBODY), member)
+        assert agent.requests.asked == []
+
+
+def test_limits_are_per_sender_then_per_user_then_in_all() -> None:
+    limits = CallsInProgress()
+    assert [limits.enter("a", 1) for _ in range(17)].count("") == 16
+    assert [limits.enter("b", 1) for _ in range(17)].count("") == 16
+    assert limits.enter("c", 1) == "This user has 32 calls in progress."
+    assert [limits.enter(sender, 2) for sender in "de" for _ in range(16)].count("") == 32
+    assert limits.enter("f", 3) == "There are 64 calls in progress."
+    assert limits.enter("f", 0) == ""
+    limits.leave("f", 0)
+    limits.leave("a", 1)
+    assert limits.enter("f", 3) == ""
+    for sender, uid, count in (("a", 1, 15), ("b", 1, 16), ("d", 2, 16), ("e", 2, 16), ("f", 3, 1)):
+        for _ in range(count):
+            limits.leave(sender, uid)
+    assert (limits._all, limits._senders, limits._users) == (0, {}, {})  # nothing is kept of callers gone by
+
+
+async def test_what_waits_for_the_bus_to_name_its_user_is_bounded_and_leaves_room_for_the_first_call() -> None:
+    gate = asyncio.Event()
+
+    async def ask(sender: str) -> int | None:
+        await gate.wait()
+        return 1000
+
+    callers = Callers(ask)
+    tasks: list[asyncio.Future[int | None]] = []
+    for sender in "abcde":
+        while not callers.full(sender) and len(tasks) < 100_000:
+            tasks.append(asyncio.ensure_future(callers.uid(sender)))
+            await asyncio.sleep(0)
+    assert len(tasks) == 4097
+    assert callers.full("e")
+    assert not callers.full("f")
+    gate.set()
+    assert set(await asyncio.gather(*tasks)) == {1000}
+    assert (callers._all, callers._waiting, callers._asked) == (0, {}, {})
+
+
+async def test_users_of_callers_are_remembered_within_bounds() -> None:
+    async def ask(sender: str) -> int | None:
+        return int(sender)
+
+    callers = Callers(ask)
+    for number in range(600):
+        assert await callers.uid(str(number)) == number
+    assert len(callers._known) == 512

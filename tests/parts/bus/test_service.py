@@ -1,0 +1,523 @@
+"""org.salsa.Agent1 on a real bus: what it publishes and what it answers (design section 4, H1)."""
+
+from __future__ import annotations
+
+import logging
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from salsa_agent.bus import interface
+from salsa_agent.bus.api import InvalidArgs, LimitsExceeded, NoSuchRelay, RequestError
+from salsa_agent.bus.client import plain
+from salsa_agent.bus.codec import message as wire
+from salsa_agent.bus.codec.marshal import Value
+from salsa_agent.bus.interface import INTERFACE, INTROSPECTABLE, NAME, PATH, PEER, PROPERTIES
+from salsa_agent.core.model import Best, ListedRelay, Publication, Source, State, Verdict
+from tests.lab.bus import NOBODY, PROJECT, Bus, RawClient, system_bus
+from tests.lab.busagent import HERE, NOC, READY, VERSION, Agent, follow, realtime_us, serving
+
+ERROR = "org.freedesktop.DBus.Error."
+ANYTHING = '<allow send_destination="*"/><allow own="*"/>'
+SENTENCE = re.compile(r"[ -~]{3,300}")
+
+
+@pytest.fixture
+def bus() -> Iterator[Bus]:
+    with system_bus() as running:
+        yield running
+
+
+async def ask(client: RawClient, *args: Any, **fields: Any) -> tuple[wire.Header, list[Any]]:
+    fields.setdefault("destination", NAME)
+    return await client.ask(*args, **fields)
+
+
+# --- properties
+
+
+async def test_section_4_properties_have_their_names_types_and_values(bus: Bus) -> None:
+    async with serving(bus):
+        with await RawClient.open(bus.address) as client:
+            _, [found] = await ask(client, PATH, PROPERTIES, "GetAll", "s", INTERFACE)
+            assert {name: value.signature for name, value in found.items()} == {
+                "BestRelay": "s",
+                "BestRelayPort": "q",
+                "BestRelaySource": "s",
+                "Relays": "aa{sv}",
+                "Addresses": "aa{sv}",
+                "State": "s",
+                "LastChanged": "t",
+                "Version": "s",
+            }
+            relays = found["Relays"].value
+            assert {key: value.signature for key, value in relays[0].items()} == {
+                "host": "s", "port": "q", "source": "s", "verdict": "s", "preference": "q", "name": "s", "level": "y",
+                "address": "s", "interface": "s", "authenticated": "b", "starttls": "b", "expires": "t",
+            }  # fmt: skip
+            assert plain(found) == {
+                "BestRelay": "noc.tor.hookup.net",
+                "BestRelayPort": 25,
+                "BestRelaySource": "dns",
+                "Relays": [
+                    {
+                        "host": "noc.tor.hookup.net",
+                        "port": 25,
+                        "source": "dns",
+                        "verdict": "ok",
+                        "preference": 10,
+                        "name": "15.154.165.in-addr.arpa",
+                        "level": 24,
+                        "address": "165.154.15.1",
+                        "interface": "eth0",
+                        "authenticated": False,
+                        "starttls": True,
+                        "expires": realtime_us(100.0),
+                    },
+                    {"host": "smtp.clear.net.nz", "port": 25, "source": "static", "verdict": "unverified"},
+                ],
+                "Addresses": [
+                    {
+                        "address": "165.154.15.1",
+                        "interface": "eth0",
+                        "origin": "link",
+                        "outcome": "found",
+                        "level": 24,
+                        "name": "15.154.165.in-addr.arpa",
+                    }
+                ],
+                "State": "ready",
+                "LastChanged": realtime_us(50.0),
+                "Version": VERSION,
+            }
+            for name, value in found.items():
+                _, [got] = await ask(client, PATH, PROPERTIES, "Get", "ss", INTERFACE, name)
+                assert (got.signature, plain(got)) == (value.signature, plain(value))
+
+
+async def test_before_the_first_decision_there_is_no_relay(bus: Bus) -> None:
+    async with serving(bus, Publication()):
+        with await RawClient.open(bus.address) as client:
+            _, [found] = await ask(client, PATH, PROPERTIES, "GetAll", "s", INTERFACE)
+            assert plain(found) == {
+                "BestRelay": "", "BestRelayPort": 0, "BestRelaySource": "none", "Relays": [], "Addresses": [],
+                "State": "starting", "LastChanged": 0, "Version": VERSION,
+            }  # fmt: skip
+
+
+async def test_a_failed_relay_has_its_reason(bus: Bus) -> None:
+    async with serving(bus, replace(READY, relays=(ListedRelay(NOC, Verdict.FAILED, "554 no"),))) as agent:
+        with await RawClient.open(bus.address) as client:
+            [relay] = plain(await agent.get(client, "Relays"))
+            assert relay["reason"] == "554 no"
+            assert "starttls" not in relay
+
+
+async def test_text_that_dbus_cannot_carry_is_carried_all_the_same(bus: Bus) -> None:
+    """A NUL or a surrogate would have the daemon disconnect us, or raise in the library; a number out of range too."""
+    bad = NOC._replace(interface="a\0b\ud800\x1b[31m\u202e", expires=-1e15, preference=99999, level=300)
+    async with serving(bus, replace(READY, relays=(ListedRelay(bad, Verdict.FAILED, "a\nb"),))) as agent:
+        with await RawClient.open(bus.address) as client:
+            [relay] = plain(await agent.get(client, "Relays"))
+            assert relay["interface"] == "a?b??[31m?"
+            assert (relay["expires"], relay["preference"], relay["level"]) == (0, 65535, 255)
+            assert relay["reason"] == "a?b"
+
+
+# --- signals
+
+
+async def signals_until(agent: Agent, client: RawClient, publication: Publication) -> list[tuple[str, Any]]:
+    """What a follower is told from now until the publication that comes last here."""
+    agent.publish(publication)
+    marker = replace(publication, state=State.OFFLINE if publication.state is not State.OFFLINE else State.READY)
+    agent.publish(marker)
+    found: list[tuple[str, Any]] = []
+    while True:
+        while not client.signals:
+            await client.read()
+        head, body = client.signals.pop(0)
+        if head.path != PATH:
+            continue
+        assert head.sender == agent.connection._bus.unique_name  # type: ignore[union-attr]
+        value: Any = plain(body)
+        if head.member == "PropertiesChanged" and value[1] == {"State": str(marker.state)}:
+            return found
+        found.append((head.member, value))
+
+
+async def test_h1_all_that_changes_together_is_one_signal_and_the_best_relay_follows(bus: Bus) -> None:
+    async with serving(bus, Publication()) as agent:
+        with await RawClient.open(bus.address, uid=NOBODY) as client:
+            await follow(client)
+            found = await signals_until(agent, client, READY)
+            assert [member for member, _ in found] == ["PropertiesChanged", "BestRelayChanged"]
+            name, changed, invalidated = found[0][1]
+            assert (name, invalidated) == (INTERFACE, [])
+            everything = set(interface.PROPERTY_TYPES) - {"Version"}
+            assert set(changed) == everything
+            assert changed["Relays"][0]["host"] == "noc.tor.hookup.net"
+            assert found[1][1] == ["noc.tor.hookup.net", 25, "dns"]
+
+
+BOTH = ["PropertiesChanged", "BestRelayChanged"]
+
+
+@pytest.mark.parametrize(
+    ("change", "members", "names"),
+    [
+        ({"state": State.RESOLVING}, ["PropertiesChanged"], {"State"}),
+        ({"best": Best("noc.tor.hookup.net", 25, Source.LINK)}, ["PropertiesChanged"], {"BestRelaySource"}),
+        ({"best": Best("noc.tor.hookup.net", 26, Source.DNS)}, BOTH, {"BestRelayPort"}),
+        ({"best": Best("b.example.net", 25, Source.DNS)}, BOTH, {"BestRelay"}),
+        ({"relays": (ListedRelay(NOC, Verdict.OK, "", True),)}, ["PropertiesChanged"], {"Relays"}),
+        ({"evidence": (HERE, HERE)}, ["PropertiesChanged"], {"Addresses"}),
+        ({"changed": 51.0}, ["PropertiesChanged"], {"LastChanged"}),
+        ({}, [], set()),
+        ({"dropped": ()}, [], set()),
+    ],
+)  # fmt: skip
+async def test_h1_only_what_changed_is_told(bus: Bus, change: Any, members: list[str], names: set[str]) -> None:
+    async with serving(bus) as agent:
+        with await RawClient.open(bus.address) as client:
+            await follow(client)
+            found = await signals_until(agent, client, replace(READY, **change))
+            assert [member for member, _ in found] == members
+            assert {name for _, body in found if len(body) == 3 and body[0] == INTERFACE for name in body[1]} == names
+
+
+async def test_h1_a_moved_expires_alone_is_told_to_nobody_but_get_has_it(bus: Bus) -> None:
+    async with serving(bus) as agent:
+        with await RawClient.open(bus.address) as client:
+            await follow(client)
+            await agent.get(client, "Relays")  # whatever is cached is cached
+            await ask(client, PATH, PROPERTIES, "GetAll", "s", INTERFACE)
+            moved = NOC._replace(expires=200.0, addresses=())
+            later = replace(READY, relays=(ListedRelay(moved, Verdict.OK, "", True), READY.relays[1]))
+            assert await signals_until(agent, client, later) == []
+            assert (await agent.get(client, "Relays"))[0]["expires"].value == realtime_us(200.0)
+            _, [found] = await ask(client, PATH, PROPERTIES, "GetAll", "s", INTERFACE)
+            assert found["Relays"].value[0]["expires"].value == realtime_us(200.0)
+
+
+async def test_h1_the_jitter_of_the_clocks_is_no_change_of_last_changed(bus: Bus) -> None:
+    async with serving(bus) as agent:
+        with await RawClient.open(bus.address) as client:
+            before = await agent.get(client, "LastChanged")
+            agent.service.publish(replace(READY, state=State.RESOLVING), lambda when: realtime_us(when) + 7)
+            assert await agent.get(client, "LastChanged") == before
+            agent.service.publish(replace(READY, changed=60.0), lambda when: realtime_us(when) + 7)
+            assert await agent.get(client, "LastChanged") == realtime_us(60.0) + 7
+
+
+# --- methods
+
+
+async def test_refresh_replies_when_it_is_done(bus: Bus) -> None:
+    async with serving(bus) as agent:
+        with await RawClient.open(bus.address, uid=NOBODY) as client:
+            agent.requests.gate.clear()
+            serial = await client.call(PATH, INTERFACE, "Refresh", destination=NAME)
+            await ask(client, PATH, PEER, "Ping")
+            assert serial not in client.replies
+            agent.requests.gate.set()
+            head, body = await client.reply(serial)
+            assert (head.kind, head.signature, body) == (wire.RETURN, "", [])
+
+
+async def test_report_failure_hands_on_clean_values_and_the_user(bus: Bus) -> None:
+    async with serving(bus) as agent:
+        with await RawClient.open(bus.address, uid=NOBODY) as client:
+            reason = "no\0\n\x1b[2J\u202e".replace("\0", "") + "x" * 5000
+            head, body = await ask(client, PATH, INTERFACE, "ReportFailure", "sqs", "NOC.Tor.hookup.net.", 25, reason)
+            assert (head.kind, head.signature) == (wire.RETURN, ""), body
+            [(what, host, port, said, uid)] = agent.requests.asked
+            assert (what, host, port, uid) == ("report_failure", "noc.tor.hookup.net", 25, NOBODY)
+            assert len(said) == 200
+            assert said.startswith("no??[2J?xxx")
+
+
+async def test_lookup_has_relays_and_questions(bus: Bus) -> None:
+    async with serving(bus):
+        with await RawClient.open(bus.address, uid=NOBODY) as client:
+            head, [relays, questions] = await ask(client, PATH, INTERFACE, "Lookup", "s", "165.154.15.1")
+            assert head.signature == "aa{sv}aa{sv}"
+            assert plain(relays)[0]["host"] == "noc.tor.hookup.net"
+            assert {key: value.signature for key, value in questions[0].items()} == {
+                "name": "s", "type": "s", "outcome": "s", "rcode": "s", "server": "s", "elapsed": "t", "ttl": "u",
+                "level": "y",
+            }  # fmt: skip
+            assert plain(questions) == [
+                {
+                    "name": "15.154.165.in-addr.arpa",
+                    "type": "MX",
+                    "outcome": "found",
+                    "rcode": "NOERROR",
+                    "server": "192.0.2.53",
+                    "elapsed": 20000,
+                    "ttl": 3600,
+                    "level": 24,
+                }
+            ]
+
+
+async def test_explain_has_questions_and_what_was_dropped(bus: Bus) -> None:
+    async with serving(bus) as agent:
+        with await RawClient.open(bus.address, uid=NOBODY) as client:
+            head, [found] = await ask(client, PATH, INTERFACE, "Explain")
+            assert head.signature == "a{sv}"
+            assert {key: value.signature for key, value in found.items()} == {
+                "questions": "aa{sv}",
+                "dropped": "aa{sv}",
+            }
+            assert plain(found)["dropped"] == [
+                {
+                    "host": "localhost",
+                    "rule": "C2",
+                    "reason": "a single label",
+                    "name": "15.154.165.in-addr.arpa",
+                    "address": "165.154.15.1",
+                }
+            ]
+            agent.requests.explanation = replace(agent.requests.explanation, dropped=[])
+            _, [found] = await ask(client, PATH, INTERFACE, "Explain")
+            assert plain(found)["dropped"] == []
+
+
+async def test_link_relays_are_handed_on(bus: Bus) -> None:
+    async with serving(bus) as agent:
+        with await RawClient.open(bus.address) as client:
+            for call in (("SetLinkRelays", "ias", 3, ["a.example.net:25"]), ("RevertLink", "i", 3)):
+                head, body = await ask(client, PATH, INTERFACE, *call)
+                assert head.kind == wire.RETURN, body
+            assert agent.requests.asked == [("set_link_relays", 3, ["a.example.net:25"]), ("revert_link", 3)]
+
+
+async def test_link_relays_are_root_s_and_the_agent_s_own_user_s_where_there_is_no_policy() -> None:
+    with system_bus(policy=False, extra=f'<policy context="default">{ANYTHING}</policy>') as bus:
+        async with serving(bus) as agent:
+            for uid, error in ((0, ""), (NOBODY, f"{ERROR}AccessDenied")):
+                with await RawClient.open(bus.address, uid=uid) as client:
+                    head, _ = await ask(client, PATH, INTERFACE, "RevertLink", "i", 3)
+                    assert head.error_name == error
+            assert agent.requests.asked == [("revert_link", 3)]
+
+
+async def test_a_call_without_an_interface_is_answered() -> None:
+    with system_bus(policy=False, extra=f'<policy user="root">{ANYTHING}</policy>') as bus:
+        async with serving(bus) as agent:
+            with await RawClient.open(bus.address) as client:
+                head, body = await ask(client, PATH, "", "GetAll", "s", "")
+                assert head.signature == "a{sv}", body
+                head, body = await ask(client, PATH, "", "Refresh")
+                assert head.kind == wire.RETURN, body
+                assert agent.requests.asked == [("refresh",)]
+                head, body = await ask(client, PATH, "", "Nonsense")
+                assert head.error_name == f"{ERROR}UnknownMethod", body
+
+
+async def test_a_call_that_wants_no_reply_is_done_and_gets_none(bus: Bus) -> None:
+    async with serving(bus) as agent:
+        with await RawClient.open(bus.address) as client:
+            serials = [
+                await client.call(PATH, INTERFACE, "RevertLink", "i", n, destination=NAME, flags=1) for n in (0, 3)
+            ]
+            serials.append(await client.call(PATH, PROPERTIES, "GetAll", "s", "", destination=NAME, flags=1))
+            await ask(client, PATH, INTERFACE, "RevertLink", "i", 4)
+            assert agent.requests.asked == [("revert_link", 3), ("revert_link", 4)]
+            assert not client.replies.keys() & set(serials)
+
+
+# --- errors
+
+
+PLAIN: list[tuple[str, tuple[Any, ...], str]] = [
+    ("unknown method", (PATH, INTERFACE, "Nonsense"), "UnknownMethod"),
+    ("unknown interface", (PATH, "org.example.Nonsense", "Refresh"), "UnknownMethod"),
+    ("unknown object", ("/org/example", INTERFACE, "Refresh"), "UnknownObject"),
+    ("parent object", ("/org/salsa", INTERFACE, "Refresh"), "UnknownObject"),
+    ("unknown object, Get", ("/nothing", PROPERTIES, "Get", "ss", INTERFACE, "State"), "UnknownObject"),
+    ("unknown object, Introspect", ("/nothing", INTROSPECTABLE, "Introspect"), "UnknownObject"),
+    ("GetManagedObjects", ("/", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects"), "UnknownObject"),
+    ("unknown property", (PATH, PROPERTIES, "Get", "ss", INTERFACE, "Nonsense"), "UnknownProperty"),
+    ("Get, unknown interface", (PATH, PROPERTIES, "Get", "ss", "org.example.X", "State"), "UnknownProperty"),
+    ("Get, no such property in any interface", (PATH, PROPERTIES, "Get", "ss", "", "X"), "UnknownProperty"),
+    ("Get, wrong types", (PATH, PROPERTIES, "Get", "su", INTERFACE, 1), "InvalidArgs"),
+    ("Get, too few", (PATH, PROPERTIES, "Get", "s", INTERFACE), "InvalidArgs"),
+    ("GetAll, unknown interface", (PATH, PROPERTIES, "GetAll", "s", "org.example.X"), "UnknownInterface"),
+    ("Set", (PATH, PROPERTIES, "Set", "ssv", INTERFACE, "State", Value("s", "x")), "PropertyReadOnly"),
+    ("Set, wrong type", (PATH, PROPERTIES, "Set", "ssv", INTERFACE, "State", Value("u", 1)), "PropertyReadOnly"),
+    ("Set, unknown", (PATH, PROPERTIES, "Set", "ssv", INTERFACE, "X", Value("u", 1)), "UnknownProperty"),
+    ("Properties, unknown method", (PATH, PROPERTIES, "Nonsense"), "UnknownMethod"),
+    ("Peer, unknown method", (PATH, PEER, "Nonsense"), "UnknownMethod"),
+    ("Introspect with arguments", (PATH, INTROSPECTABLE, "Introspect", "s", "x"), "InvalidArgs"),
+    ("Refresh with arguments", (PATH, INTERFACE, "Refresh", "s", "x"), "InvalidArgs"),
+    ("Explain with arguments", (PATH, INTERFACE, "Explain", "s", "x"), "InvalidArgs"),
+    ("ReportFailure, too few", (PATH, INTERFACE, "ReportFailure", "sq", "a.example.net", 25), "InvalidArgs"),
+    ("ReportFailure, none", (PATH, INTERFACE, "ReportFailure"), "InvalidArgs"),
+    ("ReportFailure, wrong type", (PATH, INTERFACE, "ReportFailure", "sus", "a.example.net", 25, ""), "InvalidArgs"),
+    ("ReportFailure, no host", (PATH, INTERFACE, "ReportFailure", "sqs", "", 25, ""), "InvalidArgs"),
+    ("ReportFailure, long host", (PATH, INTERFACE, "ReportFailure", "sqs", "a" * 254, 25, ""), "InvalidArgs"),
+    ("ReportFailure, control", (PATH, INTERFACE, "ReportFailure", "sqs", "a\nb", 25, ""), "InvalidArgs"),
+    ("ReportFailure, not ASCII", (PATH, INTERFACE, "ReportFailure", "sqs", "b\u00fc.example", 25, ""), "InvalidArgs"),
+    ("ReportFailure, port 0", (PATH, INTERFACE, "ReportFailure", "sqs", "a.example.net", 0, ""), "InvalidArgs"),
+    ("ReportFailure, endless", (PATH, INTERFACE, "ReportFailure", "sqs", "a.example", 25, "x" * 70000), "InvalidArgs"),
+    ("Lookup, no address", (PATH, INTERFACE, "Lookup", "s", "example.net"), "InvalidArgs"),
+    ("Lookup, scope", (PATH, INTERFACE, "Lookup", "s", "fe80::1%eth0"), "InvalidArgs"),
+    ("Lookup, long", (PATH, INTERFACE, "Lookup", "s", "1" * 60000), "InvalidArgs"),
+    ("SetLinkRelays, ifindex", (PATH, INTERFACE, "SetLinkRelays", "ias", -1, []), "InvalidArgs"),
+    ("SetLinkRelays, 17", (PATH, INTERFACE, "SetLinkRelays", "ias", 2, ["a.example.net"] * 17), "InvalidArgs"),
+    ("SetLinkRelays, control", (PATH, INTERFACE, "SetLinkRelays", "ias", 2, ["a\x1b"]), "InvalidArgs"),
+    ("SetLinkRelays, long", (PATH, INTERFACE, "SetLinkRelays", "ias", 2, ["a" * 300]), "InvalidArgs"),
+    ("SetLinkRelays, wrong type", (PATH, INTERFACE, "SetLinkRelays", "is", 2, "a"), "InvalidArgs"),
+    ("RevertLink, ifindex", (PATH, INTERFACE, "RevertLink", "i", 0), "InvalidArgs"),
+]  # fmt: skip
+
+
+async def test_errors_have_the_names_that_sd_bus_gives_and_one_plain_sentence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with system_bus(extra='<policy user="root"><allow send_destination="*"/></policy>') as bus:
+        async with serving(bus) as agent:
+            with await RawClient.open(bus.address) as client:
+                for what, call, error in PLAIN:
+                    head, body = await ask(client, *call)
+                    assert (what, head.error_name) == (what, ERROR + error)
+                    assert SENTENCE.fullmatch(body[0]), what
+                    assert "Traceback" not in body[0]
+                assert agent.requests.asked == []
+    assert not caplog.records
+
+
+async def test_an_empty_interface_means_any(bus: Bus) -> None:
+    async with serving(bus):
+        with await RawClient.open(bus.address) as client:
+            assert (await ask(client, PATH, PROPERTIES, "Get", "ss", "", "State"))[1][0].value == "ready"
+            assert len((await ask(client, PATH, PROPERTIES, "GetAll", "s", ""))[1][0]) == 8
+            for standard in (PEER, PROPERTIES, INTROSPECTABLE):
+                assert (await ask(client, PATH, PROPERTIES, "GetAll", "s", standard))[1] == [{}]
+
+
+async def test_peer_answers_at_any_path(bus: Bus) -> None:
+    async with serving(bus):
+        with await RawClient.open(bus.address) as client:
+            for path in (PATH, "/", "/nothing"):
+                assert (await ask(client, path, PEER, "Ping"))[0].kind == wire.RETURN
+                for _ in range(2):
+                    head, body = await ask(client, path, PEER, "GetMachineId")
+                    assert (head.signature, len(body[0])) == ("s", 32)
+            assert (await ask(client, PATH, PEER, "Ping", "s", "x"))[0].kind == wire.RETURN  # as sd-bus has it
+
+
+@pytest.mark.parametrize(
+    ("raised", "name"),
+    [
+        (NoSuchRelay("No such relay."), "org.salsa.Agent1.Error.NoSuchRelay"),
+        (InvalidArgs("Bad\n\x1b form."), f"{ERROR}InvalidArgs"),
+        (LimitsExceeded("Too much."), f"{ERROR}LimitsExceeded"),
+        (RequestError("No."), f"{ERROR}Failed"),
+    ],
+)
+async def test_what_requests_refuse_has_its_error_name(bus: Bus, raised: Exception, name: str) -> None:
+    async with serving(bus) as agent:
+        agent.requests.error = raised
+        with await RawClient.open(bus.address) as client:
+            head, [text] = await ask(client, PATH, INTERFACE, "ReportFailure", "sqs", "a.example.net", 25, "")
+            assert head.error_name == name
+            assert text == str(raised).replace("\n", "?").replace("\x1b", "?")
+
+
+async def test_a_defect_is_told_to_the_caller_without_its_inside(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(bus) as agent:
+        agent.requests.error = ZeroDivisionError("secret\n\x1b[31m")
+        with await RawClient.open(bus.address) as client:
+            for member in ("Refresh", "Explain"):
+                head, [text] = await ask(client, PATH, INTERFACE, member)
+                assert head.error_name == f"{ERROR}Failed"
+                assert text == "The agent failed to answer."
+            agent.requests.error = None
+            assert (await ask(client, PATH, INTERFACE, "Refresh"))[0].kind == wire.RETURN
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
+    for record in caplog.records:
+        assert record.exc_info is None
+        assert re.fullmatch(r"a call was not answered: ZeroDivisionError at \S+busagent.py:\d+", record.getMessage())
+
+
+async def test_calls_in_progress_at_the_end_are_told_so(bus: Bus) -> None:
+    with await RawClient.open(bus.address) as client:
+        async with serving(bus) as agent:
+            agent.requests.gate.clear()
+            serial = await client.call(PATH, INTERFACE, "Refresh", destination=NAME)
+            while not agent.requests.now:
+                await ask(client, PATH, PEER, "Ping")
+        head, body = await client.reply(serial)
+        assert (head.error_name, body) == (f"{ERROR}Failed", ["The agent is about to end."])
+    assert not agent.service._calls
+
+
+# --- introspection
+
+
+def members(text: str) -> Any:
+    """Interfaces, members, types and annotations of introspection data; documentation left out."""
+
+    def shape(element: ET.Element) -> Any:
+        attributes = dict(element.attrib)
+        if element.tag == "node":
+            attributes.pop("name", None)
+        elif element.tag == "arg" and attributes.get("direction") == "in":
+            attributes.pop("direction")  # the default
+        return element.tag, attributes, [shape(child) for child in element]
+
+    return {child.get("name"): shape(child) for child in ET.fromstring(text)}
+
+
+async def test_the_documented_interface_is_the_live_one(bus: Bus) -> None:
+    documented = (PROJECT / "dbus" / "org.salsa.Agent1.xml").read_text()
+    async with serving(bus):
+        with await RawClient.open(bus.address, uid=NOBODY) as client:
+            _, [live] = await ask(client, PATH, INTROSPECTABLE, "Introspect")
+    assert members(live)[INTERFACE] == members(documented)[INTERFACE]
+    assert set(members(live)) == {INTERFACE, PROPERTIES, PEER, INTROSPECTABLE}
+    constant = ET.fromstring(live).findall(".//property[@name='Version']/annotation")
+    assert [one.attrib for one in constant] == [
+        {"name": "org.freedesktop.DBus.Property.EmitsChangedSignal", "value": "const"}
+    ]
+
+
+def test_every_documented_member_has_its_documentation() -> None:
+    text = (PROJECT / "dbus" / "org.salsa.Agent1.xml").read_text()
+    described = {}
+    for comment in re.findall(r"<!--(.*?)-->", text, re.DOTALL):
+        name, _, rest = comment.strip().partition(":\n")
+        described[name] = rest
+    for element in ET.fromstring(text)[0]:
+        name = element.attrib["name"]
+        assert len(described[name]) > 20, name
+        for arg in element.findall("arg"):
+            assert f"@{arg.attrib['name']}:" in described[name], (name, arg.attrib)
+
+
+async def test_busctl_and_gdbus_find_their_way(bus: Bus) -> None:
+    async with serving(bus):
+        tree = await bus.busctl("tree", "--list", NAME, uid=NOBODY)
+        assert tree.out.split() == ["/", "/org", "/org/salsa", PATH], tree
+        seen = await bus.busctl("introspect", NAME, PATH, uid=NOBODY)
+        assert re.search(r"^\.BestRelay +property +s +\"noc.tor.hookup.net\" +emits-change", seen.out, re.M), seen
+        assert re.search(r"^\.Version +property +s +\"1.2.3\" +const", seen.out, re.M)
+        assert re.search(r"^\.Lookup +method +s +aa\{sv\}aa\{sv\}", seen.out, re.M)
+        got = await bus.busctl("get-property", NAME, PATH, INTERFACE, "BestRelay", "BestRelayPort", uid=NOBODY)
+        assert got.out == 's "noc.tor.hookup.net"\nq 25\n'
+        refused = await bus.busctl("set-property", NAME, PATH, INTERFACE, "State", "s", "x", uid=NOBODY)
+        assert refused.status == 1
+        assert "read-only" in refused.err
+        told = await bus.run(
+            ["gdbus", "introspect", "--address", bus.address, "--dest", NAME, "--object-path", PATH], uid=NOBODY
+        )
+        assert "BestRelayChanged(s host," in told.out, told
+        unknown = await bus.busctl("introspect", NAME, "/nothing", uid=NOBODY)
+        assert unknown.status == 1

@@ -1,0 +1,204 @@
+"""The command line of `salsa-agent`: what it takes, what it prints, and how it ends (design section 5)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from salsa_agent import __version__
+from salsa_agent.cli import agent_options as options
+
+PATIENCE = 30.0
+AGENT = (sys.executable, "-m", "salsa_agent.cli.agent")
+SHELL_AGENT = f"{sys.executable} -m salsa_agent.cli.agent"
+
+
+def agent(*argv: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*AGENT, *argv], capture_output=True, text=True, timeout=PATIENCE, check=False, **kwargs)
+
+
+# --- what it takes
+
+
+def test_the_defaults() -> None:
+    assert options.parse([]) == options.Options(config=None, bus="auto", log_level="info", check_config=False)
+
+
+def test_all_options() -> None:
+    argv = ["--config", "x.toml", "--bus", "session", "--log-level", "debug", "--check-config"]
+    assert options.parse(argv) == options.Options(Path("x.toml"), "session", "debug", True)
+
+
+@pytest.mark.parametrize(
+    "bus",
+    [
+        "auto",
+        "system",
+        "session",
+        "unix:path=/run/bus",
+        "unix:abstract=/tmp/x,guid=0123456789abcdef0123456789abcdef",
+        "tcp:host=127.0.0.1,port=1;unix:path=/a%20b",
+        "unixexec:path=ssh,argv1=host",
+        "autolaunch:",
+    ],
+)
+def test_a_bus(bus: str) -> None:
+    assert options.parse(["--bus", bus]).bus == bus
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--bus", "nonsense"],
+        ["--bus", ""],
+        ["--bus", "/run/bus"],
+        ["--bus", "unix:path"],
+        ["--bus", "unix:path=/x\n"],
+        ["--log-level", "loud"],
+        ["--log-level", ""],
+        ["--conf", "x"],  # no abbreviations: they break when an option is added
+        ["--config"],
+        ["--nonsense"],
+        ["argument"],
+        ["--check-config=yes"],
+    ],
+)
+def test_bad_usage_is_status_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        options.parse(argv)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("salsa-agent: error: ")
+
+
+# --- what it prints
+
+
+def test_version() -> None:
+    done = agent("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"salsa-agent {__version__}\n", "")
+
+
+def test_help_names_every_option_and_status() -> None:
+    done = agent("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in ("--config FILE", "--bus auto|system|session|ADDRESS", "--log-level", "--check-config", "--version"):
+        assert word in done.stdout
+    statuses = re.findall(r"^  (\d+) +\w", done.stdout.partition("exit status:")[2], re.MULTILINE)
+    assert statuses == ["0", "2", "69", "78"]
+
+
+def test_check_config_says_good_or_what_is_bad(tmp_path: Path) -> None:
+    file = tmp_path / "salsa.toml"
+    file.write_text("smtp.port = 25")
+    done = agent("--check-config", "--config", str(file))
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{file}: the configuration is good\n", "")
+    file.write_text("smtp.port = 0")
+    done = agent("--check-config", "--config", str(file))
+    assert (done.returncode, done.stdout) == (78, "")
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(f": {file}: smtp.port: must be a whole number from 1 to 65535")
+
+
+def test_a_bad_configuration_is_status_78_and_one_line_even_if_little_is_logged(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    done = agent("--config", str(absent), "--log-level", "critical")
+    assert (done.returncode, done.stdout) == (78, "")
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(f"critical: {absent}: no such file")
+
+
+def test_what_needs_no_libraries_imports_none() -> None:
+    code = (
+        "import sys; from salsa_agent.cli.agent import main\n"
+        "status = main(['--check-config', '--config', '/dev/null'])\n"
+        "print(status, [m for m in ('asyncio', 'dbus_next', 'dbus_fast', 'pyroute2', 'dns') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+# --- how it ends
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_loop_runs_is_status_0(tmp_path: Path, number: signal.Signals) -> None:
+    fifo = tmp_path / "config"
+    os.mkfifo(fifo)
+    process = subprocess.Popen([*AGENT, "--config", fifo], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with process:
+        try:
+            writer = _reader_comes(fifo)
+            try:
+                _reads(process.pid, fifo)  # from now on it hangs in reading its configuration
+                process.send_signal(signal.SIGHUP)  # is no end
+                process.send_signal(number)
+                output = process.communicate(timeout=PATIENCE)
+            finally:
+                os.close(writer)
+        finally:
+            process.kill()
+    assert (process.returncode, output) == (0, (b"", b""))
+
+
+def _reader_comes(fifo: Path) -> int:
+    """A descriptor for writing, once the fifo is being read."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
+
+
+def _reads(pid: int, fifo: Path) -> None:
+    """Wait until the process has the fifo open and sleeps: a signal that comes earlier is seen after the read only."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        files = [os.path.realpath(file) for file in Path(f"/proc/{pid}/fd").iterdir()]
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if str(fifo) in files and state == "S":
+            return
+        time.sleep(0.01)
+    pytest.fail("it does not read its configuration")
+
+
+@pytest.mark.parametrize("streams", [">&-", ">/dev/full", ">&- 2>&-", "<&- >&- 2>&-", "| true"])
+@pytest.mark.parametrize("argv", ["--version", "--help", "--check-config --config /dev/null"])
+def test_streams_that_are_closed_or_full_are_no_traceback(streams: str, argv: str) -> None:
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{SHELL_AGENT} {argv} {streams}"],
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full", ">&- 2>&-"])
+def test_an_error_that_nobody_hears_keeps_its_status(streams: str) -> None:
+    for argv, status in (("--config /absent", 78), ("--nonsense", 2)):
+        done = subprocess.run(["sh", "-c", f"{SHELL_AGENT} {argv} {streams}"], timeout=PATIENCE, check=False)
+        assert done.returncode == status
+
+
+def test_closed_streams_are_held_so_that_no_other_file_gets_their_number() -> None:
+    code = (
+        "from salsa_agent.cli.agent import main; import os\n"
+        "main(['--check-config', '--config', '/dev/null'])\n"
+        "links = [os.readlink(f'/proc/self/fd/{n}') for n in (0, 1, 2)]\n"
+        "raise SystemExit(0 if links == ['/dev/null'] * 3 else 1)"
+    )
+    script = 'exec "$0" -c "$1" <&- >&- 2>&-'
+    done = subprocess.run(["sh", "-c", script, sys.executable, code], timeout=PATIENCE, check=False)
+    assert done.returncode == 0

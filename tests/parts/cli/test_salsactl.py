@@ -1,0 +1,567 @@
+"""`salsactl` (design section 5) as a user has it: the real process and service on a real bus, with made-up relays."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import sys
+import termios
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from salsa_agent.bus.api import Explanation, InvalidArgs, LimitsExceeded, NoSuchRelay
+from salsa_agent.bus.codec import message as wire
+from salsa_agent.bus.interface import INTERFACE, PATH, PROPERTY_TYPES
+from salsa_agent.cli.salsactl.main import main
+from salsa_agent.core.model import Best, ListedRelay, Publication, Source, State, Verdict
+from tests.lab.bus import PATIENCE, PROJECT, Bus, Done, RawClient, system_bus
+from tests.lab.busagent import serving
+from tests.parts.cli import samples as say
+
+SALSACTL = [
+    "env",
+    f"PYTHONPATH={PROJECT}",
+    sys.executable,
+    "-m",
+    "salsa_agent.cli.salsactl.main",
+]  # this tree, whatever is installed
+
+
+@pytest.fixture
+def bus() -> Iterator[Bus]:
+    with system_bus() as running:
+        yield running
+
+
+async def ctl(bus: Bus, *argv: str, **environment: str) -> Done:
+    extra = [f"{name}={value}" for name, value in environment.items()]
+    return await bus.run(["env", *extra, *SALSACTL, *argv])
+
+
+def refused(done: Done, status: int, *words: str) -> None:
+    """It ended with this status and one line that holds the words; no traceback."""
+    assert done.status == status, done
+    assert done.out == ""
+    assert re.fullmatch(r"salsactl: [^\n]+\n", done.err), done.err
+    for word in words:
+        assert word in done.err
+
+
+# --- best
+
+
+async def test_best_prints_host_and_port(bus: Bus) -> None:
+    async with serving(bus, say.WHOLE):
+        assert await ctl(bus, "best") == Done(0, "vertex.tor.hookup.net:25\n", "")
+
+
+async def test_best_literal_ipv6_in_brackets(bus: Bus) -> None:
+    async with serving(bus, replace(say.WHOLE, best=Best("2001:db8:53::25", 587, Source.LINK))):
+        assert (await ctl(bus, "best")).out == "[2001:db8:53::25]:587\n"
+
+
+async def test_best_status_1_when_there_is_none(bus: Bus) -> None:
+    async with serving(bus, say.NOTHING):
+        refused(await ctl(bus, "best"), 1, "no relay")
+        done = await ctl(bus, "best", "--json")
+        none = {"BestRelay": "", "BestRelayPort": 0, "BestRelaySource": "none"}
+        assert (done.status, json.loads(done.out)) == (1, {"host": "", "port": 0, "source": "none"} | none)
+
+
+# --- JSON
+
+
+async def test_json_is_the_dbus_values_before_or_after_the_command(bus: Bus) -> None:
+    async with serving(bus, say.WHOLE) as agent:
+        agent.requests.explanation = say.EXPLAINED
+        status = json.loads((await ctl(bus, "status", "--json")).out)
+        assert status.keys() == PROPERTY_TYPES.keys()
+        assert status["BestRelay"] == "vertex.tor.hookup.net"
+        assert status["Relays"][3]["starttls"] is True
+        assert status["Relays"][4] == {
+            "host": "smtp.clear.net.nz", "port": 25, "source": "static", "verdict": "unverified",
+        }  # fmt: skip
+        assert json.loads((await ctl(bus, "--json", "status")).out) == status
+        best = json.loads((await ctl(bus, "--json", "best")).out)
+        assert best == {"host": "vertex.tor.hookup.net", "port": 25, "source": "dns"} | {
+            name: status[name] for name in ("BestRelay", "BestRelayPort", "BestRelaySource")
+        }
+        explained = json.loads((await ctl(bus, "explain", "--json")).out)
+        assert explained.keys() == {"questions", "dropped"}
+        assert explained["dropped"][1] == {
+            "host": "localhost", "rule": "C2", "reason": "a single label", "name": say.NAME_16, "address": str(say.V4),
+        }  # fmt: skip
+        for argv in (["refresh", "--json"], ["--json", "report-failure", "a.example"]):
+            assert await ctl(bus, *argv) == Done(0, "{}\n", "")
+
+
+# --- status and explain
+
+
+async def test_status_at_80_columns(bus: Bus) -> None:
+    async with serving(bus, say.WHOLE):
+        out = (await ctl(bus, "status")).out
+    lines = out.splitlines()
+    assert {line.split()[0] for line in lines if len(line) > 80} <= {f"{say.LONG_HOST}:25"}  # a name is never cut
+    assert "\x1b" not in out
+    starred = [line for line in lines if line.startswith("*")]
+    assert [line.split()[1:3] for line in starred] == [["vertex.tor.hookup.net:25", "ok"]]
+    order = [f"  {say.LONG_HOST}:25", "  [2001:db8:53::25]:587", "  noc.tor", "* vertex.tor", "  smtp.clear.net.nz"]
+    places = [out.index(f"\n{one}") for one in order]
+    assert places == sorted(places)
+    for fact in (
+        "connection refused",
+        f"dns {say.V4} on ppp0 at /16, {say.NAME_16}",
+        "State  degraded",
+        "the first of the list that is ok after 3 that failed",
+        "in 58 min",
+        say.NAME_128,
+        "203.0.113.9",
+        "ppp0 (nat)",
+    ):
+        assert fact in out
+    assert re.search(r"Since  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(.* ago\)", out)
+
+
+async def test_status_with_nothing(bus: Bus) -> None:
+    async with serving(bus, say.NOTHING):
+        out = (await ctl(bus, "status")).out
+    assert "Relay  none" in out
+    assert "offline" in out
+    assert "Since" not in out
+
+
+async def test_explain_shows_each_question_and_each_drop(bus: Bus) -> None:
+    async with serving(bus, say.WHOLE) as agent:
+        agent.requests.explanation = say.EXPLAINED
+        out = (await ctl(bus, "explain")).out
+        ladder = out[out.index("165.154.15.1 on ppp0: found at /16") :]
+        rows = [line.split() for line in ladder.splitlines()[2:5]]
+        assert rows == [
+            ["/32", "none", "NXDOMAIN", "10.0.0.53", "12", "ms", "300", say.NAME_32],
+            ["/24", "failed", "SERVFAIL", "10.0.0.53", "12", "ms", say.NAME_24],
+            ["*", "/16", "found", "NOERROR", "10.0.0.53", "12", "ms", "3600", say.NAME_16],
+        ]
+        assert re.search(r"A +found +NOERROR +10\.0\.0\.53 +1\.2 s +60 +noc\.tor\.hookup\.net", out)
+        assert re.search(r"C4 +mail\.tor\.hookup\.net +has the own address 165\.154\.15\.1", out)
+        assert re.search(r"C2 +localhost +a single label", out)
+        agent.requests.explanation = Explanation([], [])
+        assert (await ctl(bus, "explain")).status == 0
+
+
+# --- what is written for a terminal
+
+EVIL = "a\x1b[2J\x9b31m\u202eb\r\n"
+
+
+async def test_control_characters_never_reach_the_terminal(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("salsa_agent.bus.convert.clean", str)  # an agent that lets everything through
+    evil = say.NOC._replace(name=EVIL, address=EVIL, interface=EVIL, key=say.NOC.key._replace(host=EVIL))
+    said = replace(
+        say.WHOLE, best=Best(EVIL, 25, Source.DNS), relays=(ListedRelay(evil, Verdict.FAILED, EVIL),),
+        evidence=(say.WHOLE.evidence[0]._replace(name=EVIL),),
+    )  # fmt: skip
+    async with serving(bus, said) as agent:
+        agent.requests.explanation = Explanation(
+            [one._replace(answer=one.answer._replace(server=EVIL, rcode=EVIL)) for one in say.EXPLAINED.questions],
+            [one._replace(host=EVIL, reason=EVIL, name=EVIL, address=EVIL) for one in say.EXPLAINED.dropped],
+        )
+        agent.requests.error = None
+        for argv in (
+            ["status"],
+            ["explain"],
+            ["best"],
+            ["status", "--json"],
+            ["explain", "--json"],
+            ["best", "--json"],
+        ):
+            done = await ctl(bus, *argv, PYTHONUTF8="1")
+            assert done.status == 0, done
+            assert done.out.count("a?[2J?31m?b??") or "--json" in argv
+            assert all(c.isprintable() or c == "\n" for c in done.out), argv
+        agent.requests.error = InvalidArgs(EVIL)
+        refused(await ctl(bus, "report-failure", "a.example"), 1, "?[2J")
+
+
+async def on_terminal(bus: Bus, argv: list[str], columns: int = 80, **environment: str) -> str:
+    """What a program writes when standard output is a terminal."""
+    master, slave = pty.openpty()
+    try:
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        process = await asyncio.create_subprocess_exec(
+            *SALSACTL,
+            *argv,
+            stdout=slave,
+            stdin=slave,
+            env={key: value for key, value in bus.environment.items() if key not in ("COLUMNS", "LINES")}
+            | {"TERM": "xterm", "NO_COLOR": ""}
+            | environment,
+        )
+        read = asyncio.get_running_loop().run_in_executor(None, _read_all, master)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await process.wait()
+        finally:
+            os.close(slave)
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            out = await read
+        return out
+    finally:
+        os.close(master)
+
+
+def _read_all(master: int) -> str:
+    got = bytearray()
+    while True:
+        try:
+            more = os.read(master, 4096)
+        except OSError:  # EIO: the last writer has closed it
+            return got.decode()
+        if not more:
+            return got.decode()
+        got += more
+
+
+async def test_colour_only_on_a_terminal_and_not_with_no_color(bus: Bus) -> None:
+    async with serving(bus, say.WHOLE):
+        assert "\x1b[31mfailed" in await on_terminal(bus, ["status"])
+        assert "\x1b" not in await on_terminal(bus, ["status"], NO_COLOR="1")
+        assert "\x1b" not in await on_terminal(bus, ["status"], TERM="dumb")
+        wide = await on_terminal(bus, ["status"], columns=160)
+        assert f"on wlp0s20f3 at /128, {say.NAME_128}" in wide
+
+
+# --- refresh and report-failure
+
+
+@pytest.mark.parametrize(
+    ("given", "host", "port"),
+    [
+        ("a.example", "a.example", 25),
+        ("a.example:587", "a.example", 587),
+        ("192.0.2.1:26", "192.0.2.1", 26),
+        ("2001:db8::25", "2001:db8::25", 25),
+        ("[2001:db8::25]", "2001:db8::25", 25),
+        ("[2001:db8::25]:465", "2001:db8::25", 465),
+    ],
+)
+async def test_report_failure_forms(bus: Bus, given: str, host: str, port: int) -> None:
+    async with serving(bus) as agent:
+        assert await ctl(bus, "report-failure", given, "no luck") == Done(0, "", "")
+        assert agent.requests.asked == [("report_failure", host, port, "no luck", 0)]
+
+
+@pytest.mark.parametrize(
+    "given", ["", "a:0", "a:65536", "a:x", "a:", ":25", "[a]:25", "[::1", "[::1]x", "1:2:3", "a:\u0663", "\udcff"]
+)
+def test_report_failure_bad_relay_is_a_usage_error(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    usage_error(["report-failure", given], capsys)
+
+
+@pytest.mark.parametrize(
+    "error", [NoSuchRelay("It is not in the list."), LimitsExceeded("Too many."), InvalidArgs("No.")]
+)
+async def test_errors_of_the_agent_are_one_line_and_status_1(bus: Bus, error: Exception) -> None:
+    async with serving(bus) as agent:
+        agent.requests.error = error
+        refused(await ctl(bus, "report-failure", "a.example"), 1, str(error))
+
+
+async def test_refresh_returns_at_the_decision(bus: Bus) -> None:
+    async with serving(bus) as agent:
+        agent.requests.gate.clear()
+        running = asyncio.create_task(ctl(bus, "refresh"))
+        async with asyncio.timeout(PATIENCE):
+            while not agent.requests.now:
+                await asyncio.sleep(0.01)
+        assert not running.done()
+        agent.requests.gate.set()
+        assert await running == Done(0, "", "")
+
+
+# --- buses and exit statuses
+
+
+async def test_status_69_and_one_line_when_no_agent_runs(bus: Bus) -> None:
+    for argv in (["status"], ["best"], ["watch"], ["refresh"], ["explain"], ["report-failure", "a.example"]):
+        refused(await ctl(bus, "--bus", "system", *argv), 69, "no agent runs on the system bus")
+    refused(await ctl(bus, "--bus", bus.address, "best"), 69, "no agent runs")
+    refused(await ctl(bus, "best", DBUS_SESSION_BUS_ADDRESS="unix:path=/nonexistent"), 69, "no agent runs")
+
+
+async def test_status_69_without_any_bus(bus: Bus, tmp_path: Path) -> None:
+    nowhere = f"unix:path={tmp_path}/none"
+    buses = {"DBUS_SYSTEM_BUS_ADDRESS": nowhere, "DBUS_SESSION_BUS_ADDRESS": nowhere}
+    for where in ("auto", "session", nowhere):
+        refused(await ctl(bus, "--bus", where, "best", **buses), 69)
+    buses = {"DBUS_SESSION_BUS_ADDRESS": "", "XDG_RUNTIME_DIR": ""}
+    refused(await ctl(bus, "--bus", "session", "best", **buses), 69, "no session bus")
+
+
+async def test_auto_takes_the_bus_on_which_the_name_has_an_owner(bus: Bus) -> None:
+    other = replace(say.WHOLE, best=Best("other.example", 25, Source.STATIC))
+    with system_bus() as second:
+        async with serving(second, other):
+            assert (await ctl(bus, "best", DBUS_SESSION_BUS_ADDRESS=second.address)).out == "other.example:25\n"
+            async with serving(bus, say.WHOLE):
+                assert (await ctl(bus, "best", DBUS_SESSION_BUS_ADDRESS=second.address)).out.startswith("vertex.")
+                session = await ctl(bus, "best", "--bus", "session", DBUS_SESSION_BUS_ADDRESS=second.address)
+                assert session.out == "other.example:25\n"
+                assert (await ctl(bus, "--bus", second.address, "best")).out == "other.example:25\n"
+
+
+async def test_auto_takes_the_bus_on_which_the_name_is_activatable(bus: Bus) -> None:
+    (bus.directory / "services" / "org.salsa.Agent1.service").write_text(
+        "[D-BUS Service]\nName=org.salsa.Agent1\nExec=/bin/false\nUser=root\n"
+    )
+    daemon = "org.freedesktop.DBus"
+    await bus.busctl("call", daemon, "/org/freedesktop/DBus", daemon, "ReloadConfig")
+    with system_bus() as second:
+        async with serving(second, say.WHOLE):
+            done = await ctl(bus, "best", DBUS_SESSION_BUS_ADDRESS=second.address)
+    refused(done, 69, "no agent runs on the system bus")  # the first bus was asked to start it
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["nonsense"],
+        ["stat"],
+        ["best", "x"],
+        ["--bus", "nonsense", "best"],
+        ["watch", "--exec", "a 'b"],
+        ["watch", "--exec", ""],
+        ["lookup", "nonsense"],
+        ["lookup", "fe80::1%eth0"],
+        ["report-failure"],
+    ],
+)
+def test_usage_is_status_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    usage_error(argv, capsys)
+
+
+def usage_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("usage: salsactl")
+
+
+async def test_closed_or_full_output_is_no_traceback(bus: Bus) -> None:
+    async with serving(bus, say.WHOLE):
+        for command in ("best", "status --json"):
+            script = f"{' '.join(SALSACTL)} {command}"
+            done = await bus.run(["bash", "-c", f"{script} | true; echo ${{PIPESTATUS[0]}}"])
+            assert done.err == ""
+            assert done.out in ("141\n", "0\n")  # 0: it had written before `true` ended
+            refused(await bus.run(["sh", "-c", f"{script} >/dev/full"]), 1, "No space left")
+            assert (await bus.run(["sh", "-c", f"{script} >&-"])).err == ""
+
+
+async def test_best_is_quick_to_start() -> None:
+    """No command but `lookup` loads the DNS or netlink libraries."""
+    script = "import sys, salsa_agent.cli.salsactl.main; print(*[n for n in ('dns', 'pyroute2') if n in sys.modules])"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    assert (await process.communicate())[0] == b"\n"
+
+
+# --- watch
+
+
+class Watch:
+    """A running `salsactl watch`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def line(self) -> str:
+        assert self.process.stdout
+        async with asyncio.timeout(PATIENCE):
+            return (await self.process.stdout.readline()).decode().rstrip("\n")
+
+    async def complaint(self) -> str:
+        assert self.process.stderr
+        async with asyncio.timeout(PATIENCE):
+            return (await self.process.stderr.readline()).decode().rstrip("\n")
+
+    async def end(self) -> int:
+        async with asyncio.timeout(PATIENCE):
+            return await self.process.wait()
+
+
+class Watching:
+    """`async with Watching(bus, ...) as watch`."""
+
+    def __init__(self, bus: Bus, *argv: str, **environment: str) -> None:
+        self.argv = argv
+        self.environment = bus.environment | environment
+
+    async def __aenter__(self) -> Watch:
+        pipe = asyncio.subprocess.PIPE
+        self.process = await asyncio.create_subprocess_exec(
+            *SALSACTL, *self.argv, stdout=pipe, stderr=pipe, env=self.environment
+        )
+        return Watch(self.process)
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.communicate()
+
+
+def best(host: str, port: int = 25) -> Publication:
+    return Publication(State.READY, Best(host, port, Source.STATIC if host else Source.NONE), changed=float(len(host)))
+
+
+async def test_watch_prints_the_relay_now_then_a_line_for_each_change(bus: Bus) -> None:
+    async with serving(bus, best("a.example")) as agent, Watching(bus, "watch") as watch:
+        assert await watch.line() == "a.example:25"
+        agent.publish(replace(best("a.example"), state=State.RESOLVING))  # no change of the relay
+        for host in ("b.example", "2001:db8::1", "", "a.example"):
+            agent.publish(best(host, 0 if not host else 587))
+        assert [await watch.line() for _ in range(4)] == ["b.example:587", "[2001:db8::1]:587", "none", "a.example:587"]
+        watch.process.send_signal(2)
+        assert await watch.end() == 130
+        assert await watch.complaint() == ""
+
+
+async def test_watch_json_is_an_object_a_line(bus: Bus) -> None:
+    async with serving(bus, best("a.example")) as agent, Watching(bus, "watch", "--json") as watch:
+        assert json.loads(await watch.line()) == {"host": "a.example", "port": 25, "source": "static"}
+        agent.publish(best("", 0))
+        assert json.loads(await watch.line()) == {"host": "", "port": 0, "source": "none"}
+
+
+async def test_watch_goes_on_when_the_agent_is_restarted(bus: Bus) -> None:
+    async with serving(bus, best("a.example")):
+        watching = Watching(bus, "watch")
+        watch = await watching.__aenter__()
+        assert await watch.line() == "a.example:25"
+    try:
+        assert "waiting" in await watch.complaint()
+        async with serving(bus, Publication()) as agent:  # comes up without a decision: nothing to say
+            async with asyncio.timeout(PATIENCE):
+                while "" not in agent.service._bodies:  # it has read that there is no decision
+                    await asyncio.sleep(0.01)
+            agent.publish(best("a.example"))  # the same as before it went
+            agent.publish(best("b.example"))
+            assert await watch.line() == "b.example:25"
+        assert "waiting" in await watch.complaint()
+        bus.kill()
+        assert await watch.end() == 69
+        assert "lost" in await watch.complaint()
+    finally:
+        await watching.__aexit__()
+
+
+async def test_watch_believes_only_the_owner_of_the_name(bus: Bus) -> None:
+    async with serving(bus, best("a.example")) as agent, Watching(bus, "watch") as watch:
+        assert await watch.line() == "a.example:25"
+        with await RawClient.open(bus.address) as liar:
+            daemon = "org.freedesktop.DBus"
+            names = (await liar.ask("/org/freedesktop/DBus", daemon, "ListNames"))[1][0]
+            for name in names:
+                if name.startswith(":"):
+                    lie = ("BestRelayChanged", "sqs", "evil.example", 25, "dns")
+                    await liar.call(PATH, INTERFACE, *lie, kind=wire.SIGNAL, destination=name)
+            await liar.ask("/org/freedesktop/DBus", daemon, "GetId")  # the lies are delivered
+        agent.publish(best("b.example"))
+        assert await watch.line() == "b.example:25"
+
+
+async def test_watch_ends_when_nobody_reads_it(bus: Bus) -> None:
+    async with serving(bus, best("a.example")):
+        done = await bus.run(
+            ["bash", "-c", f"timeout 20 {' '.join(SALSACTL)} watch | head -1; echo ${{PIPESTATUS[0]}}"]
+        )
+    assert done == Done(0, "a.example:25\n141\n", "")
+
+
+def record(tmp_path: Path, more: str = "") -> tuple[str, Path]:
+    """A command that writes a line for each run, and where."""
+    script, log = tmp_path / "hook one", tmp_path / "log"
+    script.write_text(f'#!/bin/sh\necho "$# $1 $SALSA_HOST $SALSA_PORT $SALSA_SOURCE" >>"{log}"\n{more}\n')
+    script.chmod(0o755)
+    return f"'{script}' '$HOME;x'", log
+
+
+async def lines_of(log: Path, count: int) -> list[str]:
+    async with asyncio.timeout(PATIENCE):
+        while not log.exists() or len(log.read_text().splitlines()) < count:
+            await asyncio.sleep(0.01)
+    return log.read_text().splitlines()
+
+
+async def test_watch_exec_runs_for_the_first_line_too_without_a_shell(bus: Bus, tmp_path: Path) -> None:
+    command, log = record(tmp_path)
+    async with serving(bus, best("a.example")) as agent, Watching(bus, "watch", "--exec", command):
+        assert await lines_of(log, 1) == ["1 $HOME;x a.example 25 static"]
+        agent.publish(best("2001:db8::1", 587))
+        assert (await lines_of(log, 2))[1:] == ["1 $HOME;x 2001:db8::1 587 static"]
+        agent.publish(best("", 0))
+        assert (await lines_of(log, 3))[2:] == ["1 $HOME;x  0 none"]
+
+
+async def test_watch_exec_one_at_a_time_and_the_last_state_is_not_lost(bus: Bus, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    command, log = record(tmp_path, f'read -r _ <"{gate}"; echo end >>"{tmp_path}/log"')
+    async with serving(bus, best("a.example")) as agent, Watching(bus, "watch", "--exec", command) as watch:
+        await lines_of(log, 1)
+        for host in ("b.example", "c.example", "d.example"):
+            agent.publish(best(host))
+        assert [await watch.line() for _ in range(4)][-1] == "d.example:25"  # lines do not wait for the command
+        assert len(log.read_text().splitlines()) == 1
+        for _ in range(2):
+            await asyncio.to_thread(gate.write_text, "go\n")
+            await lines_of(log, 3)
+        lines = await lines_of(log, 4)
+    assert [line.split()[2] if line != "end" else line for line in lines] == ["a.example", "end", "d.example", "end"]
+
+
+async def test_watch_exec_for_the_last_line_though_the_bus_is_lost(bus: Bus, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    command, log = record(tmp_path, f'read -r _ <"{gate}"')
+    async with serving(bus, best("a.example")) as agent, Watching(bus, "watch", "--exec", command) as watch:
+        await lines_of(log, 1)
+        agent.publish(best("b.example"))
+        assert [await watch.line() for _ in range(2)] == ["a.example:25", "b.example:25"]
+        bus.kill()
+        for count in (1, 2):
+            await lines_of(log, count)
+            await asyncio.to_thread(gate.write_text, "go\n")
+        assert await watch.end() == 69
+    assert [line.split()[2] for line in log.read_text().splitlines()] == ["a.example", "b.example"]
+
+
+async def test_watch_exec_that_fails_is_told_and_is_no_end(bus: Bus, tmp_path: Path) -> None:
+    command, log = record(tmp_path, "exit 3")
+    async with serving(bus, best("a.example")) as agent, Watching(bus, "watch", "--exec", command) as watch:
+        assert "ended with status 3" in await watch.complaint()
+        agent.publish(best("b.example"))
+        assert len(await lines_of(log, 2)) == 2
+    refused(await ctl(bus, "watch", "--exec", "/nonexistent/command"), 2, "no such command")
+
+
+async def test_watch_ended_ends_its_command(bus: Bus, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    command = f"sh -c 'echo $$ >{log}; exec sleep 1000'"
+    async with serving(bus, best("a.example")), Watching(bus, "watch", "--exec", command) as watch:
+        [pid] = await lines_of(log, 1)
+        watch.process.terminate()
+        assert await watch.end() == 143
+        assert not Path("/proc", pid).exists()

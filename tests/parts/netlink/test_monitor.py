@@ -1,0 +1,843 @@
+"""The netlink driver against a real kernel, in network namespaces of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import struct
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, suppress
+from ipaddress import ip_address
+from socket import AF_INET, AF_INET6, AF_NETLINK, NETLINK_ROUTE, SOCK_RAW, socket
+from typing import Any
+
+import pytest
+
+from salsa_agent.core.model import DefaultRoute, HostAddress, Link, NetworkFacts, RouteChoice
+from salsa_agent.netlink import messages as netlink_parse
+from salsa_agent.netlink import queries as netlink_ask
+from salsa_agent.netlink._pyroute2 import ifaddrmsg, rtmsg, rtnl
+from salsa_agent.netlink.messages import Message
+from salsa_agent.netlink.monitor import GROUPS, Kind, Netlink
+from salsa_agent.netlink.route_socket import RouteSocket
+from tests.lab.netns import Netns, veth
+
+PATIENCE = 30.0
+TENTATIVE = 0x40
+DEPRECATED = 0x20
+NOPREFIXROUTE = 0x200
+
+Predicate = Callable[[NetworkFacts], bool]
+
+
+class Watch:
+    """A running driver, and what it told."""
+
+    def __init__(self, **options: Any) -> None:
+        self.told: list[NetworkFacts] = []
+        self.news = asyncio.Event()
+        self.netlink = Netlink(self.on_facts, **options)
+
+    def on_facts(self, facts: NetworkFacts) -> None:
+        self.told.append(facts)
+        self.news.set()
+
+    @property
+    def now(self) -> NetworkFacts:
+        return self.told[-1]
+
+    async def until(self, predicate: Predicate) -> NetworkFacts:
+        """Wait until what was told last is so."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not (self.told and predicate(self.now)):
+                    self.news.clear()
+                    await self.news.wait()
+        except TimeoutError:
+            pytest.fail(f"it never came; last told: {self.told[-1:]}")
+        return self.now
+
+    def link(self, name: str) -> Link:
+        return next(link for link in self.now.links if link.name == name)
+
+    def address(self, text: str) -> HostAddress:
+        return next(host for host in self.now.addresses if host.ip == ip_address(text))
+
+
+@pytest.fixture
+def host() -> Iterator[Netns]:
+    """A namespace with a cable `up0` to the namespace `far`; the test itself is in it. IPv6 link-local is off."""
+    with Netns() as space, Netns() as far:
+        space.sysctl("net/ipv6/conf/default/addr_gen_mode", 1)
+        veth(space, "up0", far, "down0")
+        space.far = far  # type: ignore[attr-defined]
+        with space.inside():
+            yield space
+
+
+@asynccontextmanager
+async def watching(**options: Any) -> AsyncIterator[Watch]:
+    watch = Watch(**options)
+    task = asyncio.create_task(watch.netlink.run())
+    try:
+        await watch.until(lambda facts: True)
+        yield watch
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def texts(facts: NetworkFacts) -> set[str]:
+    """The addresses but those of `lo` and link-local ones."""
+    return {str(host.ip) for host in facts.addresses if not (host.ip.is_loopback or host.ip.is_link_local)}
+
+
+@pytest.fixture
+def lookups(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When the routes were looked up: once for each snapshot."""
+    times: list[float] = []
+
+    def counted(self: netlink_ask.Asker) -> Any:
+        times.append(time.monotonic())
+        return original(self)
+
+    original = netlink_ask.Asker.choices
+    monkeypatch.setattr(netlink_ask.Asker, "choices", counted)
+    return times
+
+
+def message(codec: Any, kind: int, *attributes: tuple[str, object], **fields: int) -> Message:
+    """A message as the kernel would send it."""
+    one = codec()
+    one["header"]["type"], one["header"]["flags"] = kind, 0
+    one.update(fields)
+    one["attrs"] = list(attributes)
+    one.encode()
+    (parsed,) = netlink_parse.messages(bytes(one.data))
+    return parsed
+
+
+def link_message(kind: int, name: bytes = b"up0", **fields: int) -> Message:
+    one = message(netlink_ask.LinkRequest, kind, **fields)
+    attribute = struct.pack("=HH", 4 + len(name) + 1, netlink_parse.IFLA_IFNAME) + name + b"\0"
+    return one._replace(octets=one.octets + attribute)
+
+
+def has(*wanted: str) -> Predicate:
+    return lambda facts: texts(facts) == set(wanted)
+
+
+def choice_of(facts: NetworkFacts, family: int) -> RouteChoice | None:
+    return next((choice for choice in facts.choices if choice.family == family), None)
+
+
+# --- the first dump
+
+
+async def test_a_host_without_addresses_is_told_of_once() -> None:
+    with Netns() as bare, bare.inside():
+        bare.batch(["link set lo down", "addr flush dev lo"])
+        async with watching() as watch:
+            assert not watch.now.addresses
+            assert not watch.now.defaults
+            assert not watch.now.choices
+            assert watch.now.links == {Link(1, "lo", usable=False, loopback=True)}
+            assert len(watch.now.rules) == 5  # local, main, default; IPv6 has no default
+            assert len(watch.told) == 1
+
+
+async def test_the_first_dump_has_everything(host: Netns) -> None:
+    host.batch(
+        ["addr add 192.0.2.5/24 dev up0", "addr add 192.0.2.6/24 dev up0", "addr add 2001:db8::5/64 dev up0 nodad"]
+    )
+    host.batch(["route add default via 192.0.2.1 metric 7", "route add default via 2001:db8::1 table 1000 metric 9"])
+    index = host.index("up0")
+    async with watching() as watch:
+        assert has("192.0.2.5", "192.0.2.6", "2001:db8::5")(watch.now)
+        assert watch.link("up0") == Link(index, "up0", usable=True)
+        assert watch.link("lo").loopback
+        assert watch.now.defaults == {
+            DefaultRoute(AF_INET, index, 7, "192.0.2.1"),
+            DefaultRoute(AF_INET6, index, 9, "2001:db8::1", table=1000),
+        }
+        assert watch.now.choices == {RouteChoice(AF_INET, index, ip_address("192.0.2.5"))}
+
+
+# --- addresses
+
+
+async def test_addresses_come_and_go(host: Netns) -> None:
+    async with watching() as watch:
+        host.ip("addr", "add", "192.0.2.5/24", "dev", "up0")
+        await watch.until(has("192.0.2.5"))
+        host.ip("addr", "add", "198.51.100.5/24", "dev", "up0")
+        await watch.until(has("192.0.2.5", "198.51.100.5"))
+        host.ip("addr", "del", "192.0.2.5/24", "dev", "up0")
+        await watch.until(has("198.51.100.5"))
+
+
+async def test_the_same_address_twice_goes_when_the_last_one_goes(host: Netns) -> None:
+    async with watching() as watch:
+        host.batch(["addr add 192.0.2.5/24 dev up0", "addr add 192.0.2.5/25 dev up0", "addr add 192.0.2.9/24 dev up0"])
+        await watch.until(has("192.0.2.5", "192.0.2.9"))
+        host.batch(["addr del 192.0.2.5/25 dev up0", "addr del 192.0.2.9/24 dev up0"])
+        await watch.until(has("192.0.2.5"))
+        host.ip("addr", "del", "192.0.2.5/24", "dev", "up0")
+        await watch.until(has())
+
+
+async def test_a1_an_ipv6_address_is_tentative_first(host: Netns) -> None:
+    async with watching() as watch:
+        host.ip("addr", "add", "2001:db8::5/64", "dev", "up0")
+        await watch.until(has("2001:db8::5"))
+        assert watch.address("2001:db8::5").flags & TENTATIVE
+        await watch.until(lambda facts: not watch.address("2001:db8::5").flags & TENTATIVE)
+
+
+async def test_a1_without_dad_it_is_not_tentative(host: Netns) -> None:
+    async with watching() as watch:
+        host.ip("addr", "add", "2001:db8::5/64", "dev", "up0", "nodad")
+        await watch.until(has("2001:db8::5"))
+        assert not watch.address("2001:db8::5").flags & TENTATIVE
+
+
+async def test_a1_preferred_lifetime_0(host: Netns) -> None:
+    async with watching() as watch:
+        host.ip("addr", "add", "2001:db8::5/64", "dev", "up0", "nodad")
+        await watch.until(has("2001:db8::5"))
+        assert watch.address("2001:db8::5").preferred
+        host.ip("addr", "change", "2001:db8::5/64", "dev", "up0", "preferred_lft", "0")
+        await watch.until(lambda facts: not watch.address("2001:db8::5").preferred)
+        assert watch.address("2001:db8::5").flags & DEPRECATED
+
+
+@pytest.mark.parametrize(("own", "peer"), [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")])
+async def test_a1_of_a_point_to_point_link_the_own_address_counts(host: Netns, own: str, peer: str) -> None:
+    async with watching() as watch:
+        host.ip("addr", "add", own, "peer", peer, "dev", "up0", *(["nodad"] if ":" in own else []))
+        await watch.until(has(own))
+
+
+async def test_a_point_to_point_address_with_two_peers_goes_with_the_last(host: Netns) -> None:
+    async with watching() as watch:
+        host.ip("addr", "add", "192.0.2.1", "peer", "192.0.2.2", "dev", "up0")
+        host.ip("addr", "add", "192.0.2.1", "peer", "192.0.2.3", "dev", "up0")
+        await watch.until(has("192.0.2.1"))
+        host.batch(["addr del 192.0.2.1 peer 192.0.2.2 dev up0", "addr add 192.0.2.77/32 dev up0"])
+        await watch.until(has("192.0.2.1", "192.0.2.77"))
+        host.ip("addr", "del", "192.0.2.1", "peer", "192.0.2.3", "dev", "up0")
+        await watch.until(has("192.0.2.77"))
+
+
+async def test_a1_an_ipv6_peer_that_changes_leaves_one_address(host: Netns) -> None:
+    async with watching() as watch:
+        host.ip("addr", "add", "2001:db8::1", "peer", "2001:db8::2", "dev", "up0", "nodad")
+        await watch.until(has("2001:db8::1"))
+        host.ip("addr", "change", "2001:db8::1", "peer", "2001:db8::3", "dev", "up0", "nodad")
+        host.ip("addr", "add", "192.0.2.5/24", "dev", "up0")
+        await watch.until(has("2001:db8::1", "192.0.2.5"))
+        host.ip("addr", "del", "2001:db8::1", "peer", "2001:db8::3", "dev", "up0")
+        await watch.until(has("192.0.2.5"))
+
+
+async def test_a1_flags_have_32_bits(host: Netns) -> None:
+    async with watching() as watch:
+        host.ip("addr", "add", "2001:db8::5/64", "dev", "up0", "nodad", "noprefixroute")
+        await watch.until(has("2001:db8::5"))
+        assert watch.address("2001:db8::5").flags & NOPREFIXROUTE
+
+
+async def test_e2_a_change_is_told_without_a_turn_of_the_event_loop(host: Netns) -> None:
+    """The kernel's word is read, the routes are looked up, and it is told, in one go."""
+    async with watching() as watch:
+        told = len(watch.told)
+        turns = 0
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            if len(watch.told) == told:
+                asyncio.get_running_loop().call_soon(turn)
+
+        host.ip("addr", "add", "192.0.2.5/32", "dev", "up0", "noprefixroute")
+        asyncio.get_running_loop().call_soon(turn)
+        await watch.until(has("192.0.2.5"))
+        assert turns <= 2
+
+
+async def test_a_defect_where_a_change_is_told_ends_the_run(host: Netns) -> None:
+    """The agent ends with it rather than go on with half of itself."""
+    told: list[NetworkFacts] = []
+
+    def stumble(facts: NetworkFacts) -> None:
+        told.append(facts)
+        if len(told) > 1:
+            raise RuntimeError("a defect")
+
+    running = asyncio.create_task(Netlink(stumble).run())
+    async with asyncio.timeout(PATIENCE):
+        while not told:
+            await asyncio.sleep(0.005)
+        host.ip("addr", "add", "192.0.2.5/32", "dev", "up0", "noprefixroute")
+        with pytest.raises(RuntimeError, match="a defect"):
+            await running
+
+
+async def test_e1_a_repeated_address_is_no_news(host: Netns, lookups: list[float]) -> None:
+    address = ["2001:db8::5/64", "dev", "up0", "nodad", "noprefixroute", "valid_lft", "600", "preferred_lft"]
+    host.ip("addr", "add", *address, "300")
+    async with watching() as watch:
+        before = len(lookups)
+        for life in range(301, 311):  # what a router advertisement does to each address
+            host.ip("addr", "change", *address, str(life))
+            await asyncio.sleep(0.01)
+        host.ip("addr", "add", "192.0.2.5/32", "dev", "up0")
+        await watch.until(has("2001:db8::5", "192.0.2.5"))
+        assert len(lookups) - before <= 2  # for the IPv4 address alone; it and its route are not one message
+        assert len(watch.told) == 2
+
+
+# --- links
+
+
+async def test_a1_carrier_lost_and_found(host: Netns) -> None:
+    far: Netns = host.far  # type: ignore[attr-defined]
+    host.ip("addr", "add", "192.0.2.5/24", "dev", "up0")
+    async with watching() as watch:
+        assert watch.link("up0").usable
+        far.ip("link", "set", "down0", "down")
+        await watch.until(lambda facts: not watch.link("up0").usable)
+        assert has("192.0.2.5")(watch.now)  # the kernel keeps it, and says nothing
+        far.ip("link", "set", "down0", "up")
+        await watch.until(lambda facts: watch.link("up0").usable)
+
+
+async def test_a_link_that_goes_takes_its_addresses_and_routes(host: Netns) -> None:
+    host.batch(["addr add 192.0.2.5/24 dev up0", "route add default via 192.0.2.1"])
+    async with watching() as watch:
+        assert watch.now.defaults
+        host.ip("link", "del", "up0")
+        await watch.until(lambda facts: all(link.name == "lo" for link in facts.links))
+        await watch.until(lambda facts: not texts(facts) and not facts.defaults and not facts.choices)
+
+
+async def test_a_renamed_link_keeps_what_it_has(host: Netns) -> None:
+    host.ip("addr", "add", "192.0.2.5/24", "dev", "up0")
+    async with watching() as watch:
+        index = watch.link("up0").index
+        host.ip("link", "set", "up0", "name", "wan0")
+        await watch.until(lambda facts: Link(index, "wan0", usable=True) in facts.links)
+        assert has("192.0.2.5")(watch.now)
+        assert all(link.name != "up0" for link in watch.now.links)
+
+
+async def test_a_port_that_leaves_its_bridge_is_still_a_link(host: Netns) -> None:
+    host.batch(["link add br9 type bridge", "link set br9 up"])
+    async with watching() as watch:
+        host.ip("link", "set", "up0", "master", "br9")
+        await watch.until(lambda facts: any(link.name == "br9" and link.usable for link in facts.links))
+        host.ip("link", "set", "up0", "nomaster")  # RTM_DELLINK of family AF_BRIDGE, with the port's index
+        await watch.until(lambda facts: any(link.name == "br9" and not link.usable for link in facts.links))
+        assert watch.link("up0").usable
+
+
+def test_what_a_bridge_says_of_its_port_is_not_of_the_link() -> None:
+    assert netlink_parse.link(link_message(rtnl.RTM_NEWLINK, family=7, index=2, flags=0x10001)) is None
+    state = netlink_parse.link(link_message(rtnl.RTM_NEWLINK, family=0, index=2, flags=0x10001))
+    assert state == (Link(2, "up0", usable=True), 0x10001)
+
+
+@pytest.mark.parametrize("kind", [rtnl.RTM_DELADDR, rtnl.RTM_DELLINK])
+async def test_one_message_takes_the_address_and_asks_for_the_routes(host: Netns, kind: int) -> None:
+    """Kernels differ in what else they say; none says it of each IPv4 route."""
+    host.ip("addr", "add", "192.0.2.5/24", "dev", "up0")
+    index = host.index("up0")
+    async with watching() as watch:
+        if kind == rtnl.RTM_DELADDR:
+            own = (("IFA_ADDRESS", "192.0.2.5"), ("IFA_LOCAL", "192.0.2.5"))
+            watch.netlink._apply(message(ifaddrmsg, kind, *own, family=AF_INET, prefixlen=24, index=index))
+        else:
+            watch.netlink._apply(link_message(kind, index=index))
+        assert not any(address.index == index for address in watch.netlink._addresses.values())
+        assert watch.netlink._stale == {Kind.ROUTES}
+
+
+def test_a_link_name_is_printable() -> None:
+    def name(octets: bytes) -> str:
+        state = netlink_parse.link(link_message(rtnl.RTM_NEWLINK, octets))
+        assert state
+        return state.link.name
+
+    assert name(b"wlp3s0") == "wlp3s0"
+    assert name(b"a\x1b[1m") == "a\\x1b[1m"
+    assert name(b"\xff\x01") == "\\\\xff\\x01"
+    assert name(b"") == ""
+
+
+def test_e3_what_is_cut_off_is_an_error_after_the_whole_messages() -> None:
+    whole = link_message(rtnl.RTM_NEWLINK).octets
+    octets = struct.pack("=I", len(whole)) + whole[4:]
+    assert len(list(netlink_parse.messages(octets + octets))) == 2
+    for end in range(1, len(octets)):
+        found = netlink_parse.messages(octets + octets[:end])
+        next(found)
+        with pytest.raises(OSError, match="Bad message"):
+            next(found)
+    with pytest.raises(OSError, match="Bad message"):
+        next(netlink_parse.messages(bytes(64)))
+    for length in (0, 3, 65):
+        with pytest.raises(struct.error, match="attribute"):
+            netlink_parse.attributes(struct.pack("=HH", length, 1).ljust(64, b"\0"), 0)
+
+
+# --- routes and rules
+
+
+async def test_a4_a_default_route_and_its_metric(host: Netns) -> None:
+    host.ip("addr", "add", "192.0.2.5/24", "dev", "up0")
+    index = host.index("up0")
+    async with watching() as watch:
+        assert not watch.now.defaults
+        assert not watch.now.choices
+        host.ip("route", "add", "default", "via", "192.0.2.1", "metric", "100")
+        await watch.until(lambda facts: facts.defaults == {DefaultRoute(AF_INET, index, 100, "192.0.2.1")})
+        await watch.until(lambda facts: choice_of(facts, AF_INET) is not None)
+        host.ip("route", "add", "default", "via", "192.0.2.1", "metric", "50")
+        host.ip("route", "del", "default", "via", "192.0.2.1", "metric", "100")
+        await watch.until(lambda facts: facts.defaults == {DefaultRoute(AF_INET, index, 50, "192.0.2.1")})
+        host.ip("route", "replace", "default", "via", "192.0.2.254", "metric", "50")
+        await watch.until(lambda facts: facts.defaults == {DefaultRoute(AF_INET, index, 50, "192.0.2.254")})
+
+
+async def test_a_default_route_with_several_next_hops_is_several(host: Netns) -> None:
+    host.batch(["addr add 192.0.2.5/24 dev up0", "addr add 2001:db8::5/64 dev up0 nodad"])
+    index = host.index("up0")
+    hops = ("nexthop", "via", "{}1", "dev", "up0", "nexthop", "via", "{}2", "dev", "up0")
+    async with watching() as watch:
+        host.ip("route", "add", "default", *(word.format("192.0.2.") for word in hops))
+        host.ip("-6", "route", "add", "default", "metric", "9", *(word.format("2001:db8::") for word in hops))
+        await watch.until(
+            lambda facts: (
+                facts.defaults
+                == {
+                    DefaultRoute(AF_INET, index, 0, "192.0.2.1"),
+                    DefaultRoute(AF_INET, index, 0, "192.0.2.2"),
+                    DefaultRoute(AF_INET6, index, 9, "2001:db8::1"),
+                    DefaultRoute(AF_INET6, index, 9, "2001:db8::2"),
+                }
+            )
+        )
+
+
+async def test_a_default_route_by_way_of_the_other_family(host: Netns) -> None:
+    host.ip("addr", "add", "192.0.2.5/32", "dev", "up0")
+    index = host.index("up0")
+    async with watching() as watch:
+        host.ip("-4", "route", "add", "default", "via", "inet6", "fe80::1", "dev", "up0")
+        await watch.until(lambda facts: facts.defaults == {DefaultRoute(AF_INET, index, 0, "fe80::1")})
+
+
+async def test_routes_that_the_kernel_drops_unsaid_are_gone(host: Netns) -> None:
+    far: Netns = host.far  # type: ignore[attr-defined]
+    host.batch(["addr add 192.0.2.5/24 dev up0", "route add default via 192.0.2.1"])
+    async with watching() as watch:
+        assert watch.now.defaults
+        host.ip("link", "set", "up0", "down")
+        await watch.until(lambda facts: not facts.defaults and not facts.choices)
+        # and of a link that had no carrier, where nothing else changes
+        far.ip("link", "set", "down0", "down")
+        host.batch(["link set up0 up", "route add default dev up0"])
+        await watch.until(lambda facts: bool(facts.defaults))
+        host.ip("link", "set", "up0", "down")
+        await watch.until(lambda facts: not facts.defaults)
+        # and with the address they prefer
+        far.ip("link", "set", "down0", "up")
+        host.batch(["link set up0 up", "addr add 192.0.2.9/24 dev up0"])
+        host.ip("route", "add", "default", "via", "192.0.2.1", "src", "192.0.2.9")
+        await watch.until(lambda facts: bool(facts.defaults))
+        host.ip("addr", "del", "192.0.2.9/24", "dev", "up0")
+        await watch.until(lambda facts: not facts.defaults)
+
+
+@pytest.mark.parametrize(
+    ("address", "default", "halves"),
+    [("10.0.0.1/24", "192.0.2.1", ("0.0.0.0/1", "128.0.0.0/1")), ("fd00::1/64", "2001:db8::1", ("::/1", "8000::/1"))],
+)
+async def test_a4_half_routes_move_the_choice(host: Netns, address: str, default: str, halves: tuple[str, str]) -> None:
+    family = AF_INET6 if ":" in address else AF_INET
+    host.batch(["link add vpn0 type veth peer name vpn1", "link set vpn0 up", "link set vpn1 up"])
+    host.batch(["addr add 192.0.2.5/24 dev up0", "addr add 2001:db8::5/64 dev up0 nodad"])
+    host.ip("addr", "add", address, "dev", "vpn0", *(["nodad"] if family == AF_INET6 else []))
+    host.ip("route", "add", "default", "via", default)
+    up, vpn = host.index("up0"), host.index("vpn0")
+    async with watching() as watch:
+        choice = choice_of(watch.now, family)
+        assert choice and choice.index == up
+        for half in halves:
+            host.ip("route", "add", half, "dev", "vpn0")
+        wanted = RouteChoice(family, vpn, ip_address(address.partition("/")[0]))
+        await watch.until(lambda facts: choice_of(facts, family) == wanted)
+        assert {route.index for route in watch.now.defaults} == {up}
+        for half in halves:
+            host.ip("route", "del", half, "dev", "vpn0")
+        await watch.until(lambda facts: choice_of(facts, family) == choice)
+
+
+@pytest.mark.parametrize("family", [AF_INET, AF_INET6])
+async def test_a4_a_rule_with_a_table_of_its_own_moves_the_choice(host: Netns, family: int) -> None:
+    if family == AF_INET:
+        flag, own, out, gateway = "-4", "10.0.0.1/24", "192.0.2.5/24", "192.0.2.1"
+    else:
+        flag, own, out, gateway = "-6", "fd00::1/64", "2001:db8::5/64", "2001:db8::1"
+    nodad = ["nodad"] if family == AF_INET6 else []
+    host.batch(["link add vpn0 type veth peer name vpn1", "link set vpn0 up", "link set vpn1 up"])
+    host.ip("addr", "add", out, "dev", "up0", *nodad)
+    host.ip("addr", "add", own, "dev", "vpn0", *nodad)
+    host.ip("route", "add", "default", "via", gateway)
+    up, vpn = host.index("up0"), host.index("vpn0")
+    async with watching() as watch:
+        rules = watch.now.rules
+        host.ip(flag, "route", "add", "default", "dev", "vpn0", "table", "51820", "metric", "5")
+        await watch.until(lambda facts: DefaultRoute(family, vpn, 5, table=51820) in facts.defaults)
+        choice = choice_of(watch.now, family)
+        assert choice and choice.index == up
+        rule = ("not", "fwmark", "51820", "table", "51820")
+        host.ip(flag, "rule", "add", *rule)
+        wanted = RouteChoice(family, vpn, ip_address(own.partition("/")[0]))
+        await watch.until(lambda facts: choice_of(facts, family) == wanted)
+        assert len(watch.now.rules - rules) == 1
+        host.ip(flag, "rule", "del", *rule)
+        await watch.until(lambda facts: choice_of(facts, family) == choice and facts.rules == rules)
+
+
+async def test_a_rule_that_only_looks_different_is_the_same(host: Netns) -> None:
+    async with watching() as watch:
+        rules = watch.now.rules
+        host.batch(["rule add iif later0 table 99"])
+        await watch.until(lambda facts: len(facts.rules) == len(rules) + 1)
+        with_rule = watch.now.rules
+        host.batch(["link add later0 type veth peer name later1"])  # the rule is no longer detached
+        watch.netlink.reread()
+        await watch.until(lambda facts: any(link.name == "later0" for link in facts.links))
+        host.ip("rule", "add", "table", "98")
+        await watch.until(lambda facts: len(facts.rules) == len(rules) + 2)
+        assert with_rule < watch.now.rules
+
+
+async def test_a_blackhole_is_no_choice_and_no_default_route(host: Netns) -> None:
+    host.batch(["addr add 192.0.2.5/24 dev up0", "route add default via 192.0.2.1 metric 5"])
+    async with watching() as watch:
+        assert watch.now.choices
+        host.ip("route", "add", "blackhole", "0.0.0.0/1")
+        host.ip("route", "add", "blackhole", "128.0.0.0/1")
+        await watch.until(lambda facts: not facts.choices)
+        host.ip("route", "replace", "unreachable", "default", "metric", "5")
+        await watch.until(lambda facts: not facts.defaults)
+
+
+@pytest.mark.parametrize(
+    ("change", "count"),
+    [({}, 1), ({"type": 6}, 0), ({"table": 255}, 0), ({"flags": 0x200}, 0), ({"dst_len": 1}, 0), ({"family": 129}, 0)],
+)
+def test_only_unicast_routes_to_everywhere_are_default_routes(change: dict[str, int], count: int) -> None:
+    """Kernels before 4.20 dump everything, whatever is asked."""
+    fields = {"family": AF_INET, "dst_len": 0, "type": 1, "table": 254, "flags": 0} | change
+    route = message(rtmsg, rtnl.RTM_NEWROUTE, ("RTA_OIF", 2), **fields)
+    assert len(list(netlink_parse.defaults(route))) == count
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        (4, b"\2"),
+        (5, b"\1\2"),
+        (6, b""),
+        (15, b"\1\0"),
+        (18, b"\2\0\1"),
+        (9, b"\1\0"),
+        (9, struct.pack("=HBBi", 200, 0, 0, 2)),
+    ],
+    ids=["link", "gateway", "metric", "table", "via", "hop", "hop's length"],
+)
+def test_a_default_route_is_read_whole_or_not_at_all(attribute: tuple[int, bytes]) -> None:
+    route = message(rtmsg, rtnl.RTM_NEWROUTE, ("RTA_OIF", 2), family=AF_INET, type=1, table=254)
+    assert netlink_parse.defaults(route)
+    kind, value = attribute
+    octets = route.octets + struct.pack("=HH", 4 + len(value), kind) + value
+    with pytest.raises(struct.error):
+        netlink_parse.defaults(route._replace(octets=octets))
+
+
+# --- who is heard
+
+
+def test_only_the_kernel_is_heard(host: Netns) -> None:
+    """root may send to any netlink port."""
+    forged = message(ifaddrmsg, rtnl.RTM_NEWADDR, ("IFA_LOCAL", "192.0.2.5"), family=AF_INET, prefixlen=24, index=2)
+    with closing(RouteSocket()) as ours, socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE) as other:
+        other.sendto(forged.octets, (ours.port, 0))
+        assert not list(ours.receive())
+        ours.send(netlink_ask.RULES)
+        assert rtnl.RTM_NEWRULE in {one.kind for one in ours.receive()}
+
+
+def test_routes_that_lead_nowhere_outside_are_not_even_received(host: Netns) -> None:
+    """Each address brings one; the default route after them shows that the rest comes."""
+    with closing(RouteSocket(groups=GROUPS)) as events:
+        host.batch(
+            ["addr add 192.0.2.5/24 dev up0", "route add default via 192.0.2.1", "addr del 192.0.2.5/24 dev up0"]
+        )
+        heard: list[Message] = []
+        with suppress(BlockingIOError):
+            while True:
+                heard += events.receive()
+    routes = [netlink_parse.route_head(one) for one in heard if one.kind in (rtnl.RTM_NEWROUTE, rtnl.RTM_DELROUTE)]
+    assert any(route.dst_len == 0 for route in routes)
+    assert all(route.matters for route in routes)
+    assert {rtnl.RTM_NEWADDR, rtnl.RTM_DELADDR} <= {one.kind for one in heard}
+
+
+# --- overruns and interrupted dumps
+
+
+def storm(first: int, count: int, verb: str) -> list[str]:
+    return [f"addr {verb} 10.{n >> 8}.{n & 255}.1/32 dev up0" for n in range(first, first + count)]
+
+
+async def test_e3_an_overrun_leads_to_a_fresh_dump(host: Netns, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "salsa-agent")
+    async with watching(rcvbuf=4096) as watch:
+        host.batch(
+            ["addr add 192.0.2.5/24 dev up0", *storm(0, 300, "add"), *storm(0, 299, "del")]
+        )  # the loop is blocked
+        await watch.until(has("192.0.2.5", "10.1.43.1"))
+        assert "more network changes than the netlink socket could hold" in caplog.text
+        host.ip("addr", "del", "10.1.43.1/32", "dev", "up0")  # and the new socket is followed as the old one was
+        await watch.until(has("192.0.2.5"))
+
+
+async def test_e3_many_overruns_leave_no_descriptor_behind(host: Netns) -> None:
+    async with watching(rcvbuf=4096) as watch:
+        await watch.until(lambda facts: True)
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            host.batch([*storm(0, 300, "add"), *storm(0, 300, "del"), "addr add 192.0.2.5/24 dev up0"])
+            await watch.until(has("192.0.2.5"))
+            host.ip("addr", "del", "192.0.2.5/24", "dev", "up0")
+            await watch.until(has())
+        assert len(os.listdir("/proc/self/fd")) <= before
+
+
+@pytest.mark.parametrize("kind", [0x18, 3])  # RTM_NEWROUTE, NLMSG_DONE
+def test_e3_the_flag_of_an_interrupted_dump_is_seen(kind: int) -> None:
+    assert netlink_parse.interrupted(Message(kind, 0x2 | 0x10, 0, b""))
+    assert not netlink_parse.interrupted(Message(kind, 0x2, 0, b""))
+
+
+async def test_e3_an_interrupted_dump_is_done_again(host: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel cannot be made to interrupt a dump on command: the flag is."""
+    dumps = 0
+
+    async def counted(self: netlink_ask.Asker) -> Any:
+        nonlocal dumps
+        dumps += 1
+        if dumps == 1:
+            with monkeypatch.context() as patch:  # a dump that lacks something, and says so
+                patch.setattr(netlink_parse, "link", lambda message: None)
+                return await original(self)
+        return await original(self)
+
+    original = netlink_ask.Asker.links
+    monkeypatch.setattr(netlink_ask.Asker, "links", counted)
+    monkeypatch.setattr(netlink_parse, "interrupted", lambda message: dumps == 1)
+    async with watching() as watch:
+        assert dumps == 2
+        assert {link.name for link in watch.told[0].links} >= {"lo", "up0"}
+
+
+async def test_e3_an_interruption_in_either_family_counts(host: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.batch(["addr add 192.0.2.5/24 dev up0", "route add default via 192.0.2.1"])
+    asker = netlink_ask.Asker()
+    with closing(asker):
+        assert await asker.defaults()
+        assert asker.whole
+        monkeypatch.setattr(netlink_parse, "interrupted", lambda message: message.octets[16] == AF_INET)
+        assert await asker.defaults()
+        assert not asker.whole
+
+
+async def test_e3_a_change_while_dumping_is_not_lost(host: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(self: netlink_ask.Asker) -> Any:
+        found = await original(self)
+        if not any(str(key.ip) == "192.0.2.5" for key in found):
+            host.ip("addr", "add", "192.0.2.5/24", "dev", "up0")  # the dump missed it
+            await asyncio.sleep(0.1)
+        return found
+
+    original = netlink_ask.Asker.addresses
+    monkeypatch.setattr(netlink_ask.Asker, "addresses", slow)
+    async with watching() as watch:
+        await watch.until(has("192.0.2.5"))
+
+
+async def test_e3_a_dump_that_is_always_interrupted_holds_nothing_up(
+    host: Netns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dumps = 0
+    calm = False
+
+    async def counted(self: netlink_ask.Asker) -> Any:
+        nonlocal dumps
+        dumps += 1
+        return await original(self)
+
+    original = netlink_ask.Asker.rules
+    monkeypatch.setattr(netlink_ask.Asker, "rules", counted)
+    monkeypatch.setattr(netlink_parse, "interrupted", lambda message: not calm)
+    async with watching() as watch:
+        assert dumps == 4
+        host.ip("addr", "add", "192.0.2.5/24", "dev", "up0")
+        await watch.until(has("192.0.2.5"))
+        calm = True
+        before = dumps
+        async with asyncio.timeout(PATIENCE):
+            while dumps == before:  # with no event at all: it is tried again by itself
+                await asyncio.sleep(0.05)
+
+
+async def test_e3_churn_while_dumping_ends_in_the_kernels_state(host: Netns) -> None:
+    """Dumps all the while addresses come and go: 30 of 30 such dumps were seen interrupted."""
+    host.batch(storm(0, 500, "add"))
+    lines = [line for n in range(8) for line in (*storm(1000, 300, "add"), *storm(1000, 300, "del"))]
+    async with watching() as watch:
+        process = host.exec(["ip", "-batch", "-"], stdin=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL)
+        assert process.stdin
+        await feed(process, [*lines, *storm(0, 500, "del"), "addr add 192.0.2.5/24 dev up0"], watch.netlink.reread)
+        await watch.until(has("192.0.2.5"))
+
+
+async def feed(process: subprocess.Popen[Any], lines: list[str], between: Callable[[], None]) -> None:
+    """Give the process its lines in portions, the loop running all the while; wait for its end."""
+    assert process.stdin
+    for start in range(0, len(lines), 100):
+        process.stdin.write("".join(f"{line}\n" for line in lines[start : start + 100]))
+        process.stdin.flush()
+        between()
+        await asyncio.sleep(0)
+    process.stdin.close()
+    async with asyncio.timeout(PATIENCE):
+        while process.poll() is None:
+            between()
+            await asyncio.sleep(0.005)
+    assert process.returncode == 0
+
+
+# --- storms
+
+
+def routes(verb: str, count: int) -> list[str]:
+    return [f"route {verb} 10.{n >> 8}.{n & 255}.0/24 dev up0" for n in range(count)]
+
+
+async def test_a_storm_of_addresses_ends_in_the_right_facts(host: Netns) -> None:
+    lines = [*storm(0, 4000, "add"), *storm(0, 4000, "del")] * 2
+    async with watching() as watch:
+        process = host.exec(["ip", "-batch", "-"], stdin=subprocess.PIPE, text=True)
+        started = time.process_time()
+        await feed(process, [*lines, "addr add 192.0.2.5/24 dev up0"], lambda: None)
+        ended = time.monotonic()
+        await watch.until(has("192.0.2.5"))
+        assert time.monotonic() - ended < 5
+        spent = time.process_time() - started
+        assert len(watch.told) < 200  # of 16,000 changes
+        assert spent < 15
+
+
+async def test_a_storm_of_routes_is_not_kept_and_costs_few_snapshots(
+    host: Netns, lookups: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dumps = 0
+
+    async def counted(self: netlink_ask.Asker) -> Any:
+        nonlocal dumps
+        dumps += 1
+        return await original(self)
+
+    original = netlink_ask.Asker.defaults
+    host.batch(["addr add 192.0.2.5/24 dev up0", "route add default via 192.0.2.1"])
+    async with watching() as watch:
+        monkeypatch.setattr(netlink_ask.Asker, "defaults", counted)
+        gc.collect()
+        objects, told, started = len(gc.get_objects()), len(watch.told), time.monotonic()
+        lookups.clear()
+        lines = routes("add", 10000)
+        for start in range(0, len(lines), 200):  # in portions, so that no overrun leads to a dump
+            host.batch(lines[start : start + 200])
+            await asyncio.sleep(0.01)
+        host.ip("route", "add", "198.41.0.0/24", "dev", "lo")  # the sign that all before it was read
+        await watch.until(lambda facts: any(choice.index == 1 for choice in facts.choices))
+        assert 0 < len(lookups) <= 11 + (time.monotonic() - started) / 0.1
+        gc.collect()
+        assert len(gc.get_objects()) - objects < 5000
+        assert dumps == 0
+        assert len(watch.told) == told + 1
+
+
+# --- the end
+
+
+async def test_cancel_leaves_no_descriptor_and_no_task(host: Netns) -> None:
+    async with watching():  # whatever is made once is made
+        pass
+    await asyncio.sleep(0)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    tasks = asyncio.all_tasks()
+    async with watching() as watch:
+        host.batch(storm(0, 50, "add"))
+        await watch.until(lambda facts: len(texts(facts)) == 50)
+        assert len(os.listdir("/proc/self/fd")) == descriptors + 2
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert asyncio.all_tasks() == tasks
+
+
+@pytest.mark.parametrize("turns", range(0, 40, 3))
+async def test_cancel_at_any_moment_leaves_nothing(host: Netns, turns: int) -> None:
+    async with watching():
+        pass
+    descriptors = len(os.listdir("/proc/self/fd"))
+    tasks = asyncio.all_tasks()
+    task = asyncio.create_task(Netlink(lambda facts: None).run())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert asyncio.all_tasks() == tasks
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+async def test_a_kernel_that_refuses_sockets_is_asked_again(
+    host: Netns, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(**options: Any) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("salsa_agent.netlink.monitor.RouteSocket", refused)
+        watch = Watch()
+        task = asyncio.create_task(watch.netlink.run())
+        async with asyncio.timeout(PATIENCE):
+            while caplog.text.count("netlink failed (EMFILE)") < 2:
+                await asyncio.sleep(0.01)
+        assert not watch.told
+    try:
+        await watch.until(lambda facts: True)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

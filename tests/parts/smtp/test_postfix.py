@@ -1,0 +1,142 @@
+"""The verifier against a real Postfix, in a namespace."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from salsa_agent.core.model import CheckResult, RelayKey, Verdict
+from salsa_agent.core.settings import Verify
+from salsa_agent.smtp.verifier import Verifier
+from tests.lab.ca import Ca
+from tests.lab.netns import Netns, veth
+from tests.lab.postfix import Postfix
+
+TIMEOUT = 25.0
+SMTPS = "465 inet n - n - - smtpd -o smtpd_tls_wrappermode=yes"
+V4, V6 = "192.0.2.25", "2001:db8::25"
+
+
+@dataclass
+class Site:
+    """A namespace with a relay in it, and the authority of its certificate."""
+
+    space: Netns
+    relay: Postfix
+    ca: Path
+
+    async def check(
+        self, port: int = 25, address: str = V4, *, host: str = "relay.example", **settings: str
+    ) -> CheckResult:
+        verifier = Verifier(Verify(timeout=TIMEOUT, **settings))  # type: ignore[arg-type]
+        with self.space.inside():
+            return await verifier.check(RelayKey(host, port), (ip_address(address),))
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with tempfile.TemporaryDirectory(prefix="salsa-ca-") as name, Netns() as space:
+        directory = Path(name)
+        directory.chmod(0o755)
+        ca = Ca(directory)
+        space.batch([f"addr add {V4}/32 dev lo", f"addr add {V6}/128 dev lo nodad"])
+        with Postfix(
+            space,
+            "relay.example",
+            certificate=ca.issue("relay.example", V4, V6),
+            receives=["dest.example"],
+            master=[SMTPS],
+        ) as relay:
+            yield Site(space, relay, ca.file)
+
+
+@pytest.fixture
+def trusted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(site.ca))
+
+
+@pytest.mark.parametrize("address", [V4, V6])
+async def test_d1_postfix_is_ok(site: Site, address: str) -> None:
+    assert await site.check(address=address) == CheckResult(Verdict.OK, starttls=True)
+    assert "warning" not in site.relay.log
+    assert "improper command" not in site.relay.log
+
+
+async def test_d1_postfix_sees_a_whole_conversation(site: Site) -> None:
+    before = len(site.relay.log)
+    await site.check()
+    site.relay.until(lambda: "ehlo=1 quit=1 commands=2" in site.relay.log[before:], "the end of the conversation")
+
+
+async def test_d7_postfix_offers_starttls(site: Site) -> None:
+    assert await site.check(tls="offered") == CheckResult(Verdict.OK, starttls=True)
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize(("host", "address"), [("relay.example", V4), ("relay.example", V6), (V4, V4), (V6, V6)])
+async def test_d7_the_certificate_is_valid(site: Site, host: str, address: str) -> None:
+    before = len(site.relay.log)
+    assert await site.check(address=address, host=host, tls="valid") == CheckResult(Verdict.OK, starttls=True)
+    site.relay.until(lambda: "ehlo=2 starttls=1 quit=1" in site.relay.log[before:], "the end of the conversation")
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_d7_the_certificate_is_another_hosts(site: Site) -> None:
+    result = await site.check(host="other.example", tls="valid")
+    assert result.verdict is Verdict.FAILED
+    assert "Hostname mismatch" in result.reason
+
+
+async def test_d7_the_certificate_is_of_nobody_known(site: Site) -> None:
+    result = await site.check(tls="valid")
+    assert result.verdict is Verdict.FAILED
+    assert "TLS: certificate not valid" in result.reason
+
+
+@pytest.mark.parametrize("tls", ["off", "offered"])
+async def test_d7_on_port_465_any_certificate_will_do(site: Site, tls: str) -> None:
+    assert await site.check(465, host="other.example", tls=tls) == CheckResult(Verdict.OK)
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_d7_on_port_465_the_certificate_is_checked_under_valid(site: Site) -> None:
+    assert await site.check(465, tls="valid") == CheckResult(Verdict.OK)
+    assert (await site.check(465, host="other.example", tls="valid")).verdict is Verdict.FAILED
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("tls", ["off", "valid"])
+async def test_d7_a_recipient_that_postfix_takes(site: Site, tls: str) -> None:
+    assert (await site.check(tls=tls, recipient="me@dest.example")).verdict is Verdict.OK
+    assert not site.relay.received()
+
+
+async def test_d7_a_recipient_that_postfix_does_not_relay_to(site: Site) -> None:
+    result = await site.check(recipient="me@elsewhere.example")
+    assert result.verdict is Verdict.FAILED
+    assert f"{V4}: RCPT: 454 4.7.1" in result.reason or f"{V4}: RCPT: 554 5.7.1" in result.reason
+    assert "Relay access denied" in result.reason
+
+
+def test_what_the_relay_takes_arrives(site: Site) -> None:
+    """The lab's other half: a Postfix that only sends, through this relay; queued while it has nowhere to send to."""
+    with Netns() as far:
+        veth(site.space, "down0", far, "up0")
+        site.space.ip("route", "add", "192.0.2.1", "dev", "down0")
+        far.ip("addr", "add", "192.0.2.1/24", "dev", "up0")
+        with Postfix(far, "client.example", port=0, main={"relayhost": f"[{V4}]:2626"}) as client:
+            client.send("bob@dest.example", text="over the relay")
+            client.until(lambda: "status=deferred" in client.log, "the failure")
+            assert len(client.queue()) == 1
+            client.configure(relayhost=f"[{V4}]")
+            client.reload()
+            client.flush()
+            client.until(site.relay.received, "the message")
+            assert "over the relay" in site.relay.received()[0]
+            client.until(lambda: not client.queue(), "the empty queue")
+        assert not client.directory.exists()

@@ -1,0 +1,791 @@
+"""Rules D1 and D7: the verdict on a relay, against servers that behave well and badly."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from salsa_agent.core.events import Check, Checked, Event
+from salsa_agent.core.model import CheckResult, RelayKey, Verdict
+from salsa_agent.core.settings import Verify
+from salsa_agent.core.verification import AT_ONCE
+from salsa_agent.daemon.tasks import Work
+from salsa_agent.resolver.resolver import Resolver
+from salsa_agent.smtp import happy_eyeballs as race
+from salsa_agent.smtp import verifier as verify
+from salsa_agent.smtp.verifier import Verifier
+from tests.lab.ca import Ca, Certificate
+from tests.lab.netns import Netns, veth
+from tests.lab.smtpserver import STARTTLS, Answer, SmtpServer, Talk, close, many, silence, slowly
+
+PATIENCE = 25.0
+HOST = "relay.example"
+OK = CheckResult(Verdict.OK, starttls=False)
+
+
+async def check(
+    port: int, *addresses: str, host: str = HOST, timeout: float = PATIENCE, **settings: Any
+) -> CheckResult:
+    """The verdict on the relay at these addresses, else 127.0.0.1."""
+    verifier = Verifier(Verify(timeout=timeout, **settings))
+    return await verifier.check(RelayKey(host, port), tuple(map(ip_address, addresses or ("127.0.0.1",))))
+
+
+def failed(result: CheckResult, reason: str) -> bool:
+    """It is `failed` with this reason, and the reason is fit to be shown."""
+    assert re.fullmatch(r"[ -~]{1,200}", result.reason)
+    assert result == CheckResult(Verdict.FAILED, reason, result.starttls)
+    return True
+
+
+@pytest.fixture
+def space() -> Iterator[Netns]:
+    """The test is in a namespace of its own."""
+    with Netns() as made, made.inside():
+        yield made
+
+
+@pytest.fixture
+def dead(space: Netns) -> Iterator[str]:
+    """An address from which nothing ever comes."""
+    with Netns() as far:
+        veth(space, "up0", far, "down0")
+        space.ip("addr", "add", "192.0.2.1/24", "dev", "up0")
+        space.ip("neigh", "add", "192.0.2.9", "lladdr", "02:00:00:00:00:09", "dev", "up0")  # where nobody is
+        yield "192.0.2.9"
+
+
+# --- the conversation (D1)
+
+
+async def test_d1_what_is_said() -> None:
+    async with SmtpServer() as server:
+        assert await check(server.port) == OK
+        await server.ended(1)
+        assert server.conversations[0].lines == ["EHLO [127.0.0.1]", "QUIT"]
+        assert server.conversations[0].end == "quit"
+
+
+async def test_d1_the_literal_of_an_ipv6_address(space: Netns) -> None:
+    space.own("2001:db8::1/128", "lo")
+    async with SmtpServer("2001:db8::1", 25) as server:
+        assert await check(25, "2001:db8::1") == OK
+        assert server.conversations[0].lines[0] == "EHLO [IPv6:2001:db8::1]"
+
+
+async def test_d1_the_literal_of_a_scoped_address(space: Netns) -> None:
+    with Netns() as far:
+        space.sysctl("net/ipv6/conf/default/accept_dad", 0)
+        veth(space, "up0", far, "down0")
+        space.own("fe80::1/64", "up0")
+        async with SmtpServer("fe80::1%up0", 25) as server:
+            assert await check(25, "fe80::1%up0") == OK
+            assert server.conversations[0].lines[0] == "EHLO [IPv6:fe80::1]"
+
+
+async def test_d1_starttls_is_noted() -> None:
+    async with SmtpServer(answers="starttls") as server:
+        assert await check(server.port) == CheckResult(Verdict.OK, starttls=True)
+
+
+@pytest.mark.parametrize("line", ["starttls", "StartTLS now"])
+async def test_d1_starttls_in_any_case(line: str) -> None:
+    async with SmtpServer(answers={"EHLO": f"250-relay.example\r\n250 {line}\r\n".encode()}) as server:
+        assert (await check(server.port)).starttls
+
+
+@pytest.mark.parametrize("reply", [b"250 STARTTLS\r\n", b"250-relay\r\n250-XSTARTTLS\r\n250 AUTH STARTTLS\r\n"])
+async def test_d1_starttls_is_a_keyword_after_the_first_line(reply: bytes) -> None:
+    async with SmtpServer(answers={"EHLO": reply}) as server:
+        assert await check(server.port) == OK
+
+
+async def test_d1_helo_where_ehlo_gets_a_5xx() -> None:
+    async with SmtpServer(answers="helo") as server:
+        assert await check(server.port) == OK
+        assert server.conversations[0].lines == ["EHLO [127.0.0.1]", "HELO [127.0.0.1]", "QUIT"]
+
+
+async def test_d1_no_helo_where_ehlo_gets_a_4xx() -> None:
+    async with SmtpServer(answers="421-ehlo") as server:
+        assert failed(await check(server.port), "127.0.0.1: EHLO: 421 4.3.2 shutting down")
+        await server.ended(1)
+        assert "HELO" not in server.conversations[0].verbs
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"greeting": b"220-relay.example\r\n220-is pleased\r\n220 to see you\r\n"},
+        {"greeting": b"220\r\n", "EHLO": b"250\r\n"},
+        {"greeting": b"220 \r\n", "EHLO": b"250-\r\n250 \r\n"},
+        {"greeting": b"220 bare LF\n", "EHLO": b"250-bare\n250 LF\n"},
+        {"greeting": b"220 gr\xc3\xbc\xff\x00\x1b\r\n"},
+        {"EHLO": b"251 another good one\r\n"},
+    ],
+    ids=["many lines", "no text", "empty text", "bare LF", "odd octets", "251"],
+)
+async def test_d1_replies_that_are_fine(answers: dict[str, bytes]) -> None:
+    async with SmtpServer(answers=answers) as server:
+        assert await check(server.port) == OK
+
+
+async def test_d1_replies_in_pieces() -> None:
+    async def pieces(talk: Talk) -> None:
+        for octet in b"250-relay.example\r\n250 STARTTLS\r\n":
+            await talk.send(bytes([octet]))
+            await asyncio.sleep(0.001)
+
+    async with SmtpServer(answers={"EHLO": pieces}) as server:
+        assert await check(server.port) == CheckResult(Verdict.OK, starttls=True)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ("554", "greeting: 554 5.3.2 no service for you"),
+        ("421", "greeting: 421 4.3.2 too busy"),
+        ("354", "greeting: 354 go on"),
+        ("no-hello", "HELO: 550 5.7.1 not that, either"),
+        ("garbage", "greeting: no SMTP reply: HTTP/1.1 400 Bad Request"),
+        ("two-codes", "EHLO: one reply with two codes"),
+        ("out-of-turn", "EHLO: spoke out of turn"),
+        ("flood", "greeting: more than 100 lines"),
+        ("flood-ehlo", "EHLO: more than 100 lines"),
+        ("flood-one-line", "greeting: more than 32 KiB"),
+        ("close", "greeting: connection closed"),
+        ("close-ehlo", "EHLO: connection closed"),
+        ("rst", "greeting: Connection reset by peer"),
+        ("rst-ehlo", "EHLO: Connection reset by peer"),
+    ],
+)
+async def test_d1_a_failure_is_named(behaviour: str, reason: str) -> None:
+    async with SmtpServer(answers=behaviour) as server:
+        assert failed(await check(server.port), f"127.0.0.1: {reason}")
+
+
+@pytest.mark.parametrize("line", [b"22 short", b"2200 long", b"220_odd", b"120 low", b"620 high", b" 220 late", b""])
+async def test_d1_what_is_no_reply(line: bytes) -> None:
+    async with SmtpServer(answers={"greeting": line + b"\r\n"}) as server:
+        assert failed(await check(server.port), f"127.0.0.1: greeting: no SMTP reply: {line.decode()}")
+
+
+async def test_d1_an_unfinished_line_is_no_reply() -> None:
+    async def cut(talk: Talk) -> None:
+        await talk.send(b"220 relay.exam")
+        await close(talk)
+
+    async with SmtpServer(answers={"greeting": cut}) as server:
+        assert failed(await check(server.port), "127.0.0.1: greeting: connection closed")
+
+
+async def test_d1_nobody_listens(space: Netns) -> None:
+    assert failed(await check(25, "127.0.0.1"), "127.0.0.1: connect: Connection refused")
+
+
+async def test_d1_no_address() -> None:
+    assert await Verifier(Verify()).check(RelayKey(HOST, 25), ()) == CheckResult(Verdict.FAILED, "no address known")
+
+
+@pytest.mark.parametrize(("behaviour", "step"), [("silent", "greeting"), ("silent-ehlo", "EHLO"), ("drip", "greeting")])
+async def test_d1_the_time_is_over(behaviour: str, step: str) -> None:
+    async with SmtpServer(answers=behaviour) as server:
+        started = time.monotonic()
+        assert failed(await check(server.port, timeout=0.5), f"127.0.0.1: {step}: timed out")
+        assert time.monotonic() - started < 10
+        if behaviour != "drip":  # which does not look
+            await server.ended(1)
+            assert server.conversations[0].end == "client"
+
+
+async def test_d1_100_lines_are_allowed_and_no_more() -> None:
+    async with SmtpServer(answers={"EHLO": many(99)}) as server:
+        assert await check(server.port) == OK
+    async with SmtpServer(answers={"EHLO": many(100)}) as server:
+        assert failed(await check(server.port), "127.0.0.1: EHLO: more than 100 lines")
+
+
+async def test_d1_32_kib_are_allowed_and_no_more() -> None:
+    answers = {"greeting": b"220 %b\r\n" % (b"x" * 1018), "EHLO": many(31, 1024)}
+    async with SmtpServer(answers=answers) as server:
+        assert await check(server.port) == OK
+    answers["greeting"] = b"220 %b\r\n" % (b"x" * 1019)
+    async with SmtpServer(answers=answers) as server:
+        assert failed(await check(server.port), "127.0.0.1: EHLO: more than 32 KiB")
+
+
+async def test_d1_the_limits_are_of_the_whole_conversation() -> None:
+    refusal = many(60).replace(b"250", b"550")
+    async with SmtpServer(answers={"EHLO": refusal, "HELO": many(60)}) as server:
+        assert failed(await check(server.port), "127.0.0.1: HELO: more than 100 lines")
+
+
+@pytest.mark.parametrize("answer", [b"500 no\r\n", b"garbage\r\n", many(500), close, silence])
+async def test_d1_the_answer_to_quit_is_not_judged(answer: Any) -> None:
+    async with SmtpServer(answers={"QUIT": answer}) as server:
+        started = time.monotonic()
+        assert await check(server.port) == OK
+        assert time.monotonic() - started < 10
+
+
+async def test_d1_the_answer_to_quit_is_given_a_moment() -> None:
+    async with SmtpServer(answers={"QUIT": slowly(b"221 bye\r\n", 0.2)}) as server:
+        started = time.monotonic()
+        assert await check(server.port) == OK
+        assert time.monotonic() - started > 0.19
+
+
+async def test_d1_the_verdict_does_not_wait_for_the_answer_to_quit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "FAREWELL", 60)
+    async with SmtpServer(answers="silent-quit") as server:
+        verdict: asyncio.Future[CheckResult] = asyncio.get_running_loop().create_future()
+        addresses = (ip_address("127.0.0.1"),)
+        checking = asyncio.create_task(
+            Verifier(Verify(timeout=30)).check(RelayKey(HOST, server.port), addresses, verdict.set_result)
+        )
+        async with asyncio.timeout(20):
+            assert await verdict == OK
+        assert not checking.done()
+        checking.cancel()
+        await asyncio.wait([checking])
+
+
+async def test_d2_who_takes_leave_makes_room_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "FAREWELL", 60)
+    events: list[Event] = []
+    work = Work(Resolver(timeout=2.0, attempts=1), Verifier(Verify(timeout=30)), events.append)
+    async with SmtpServer(answers="silent-quit") as server:
+        checks = [Check(n, RelayKey(HOST, server.port), (ip_address("127.0.0.1"),)) for n in range(AT_ONCE + 1)]
+        try:
+            for check in checks[:AT_ONCE]:
+                work.check(check)
+            async with asyncio.timeout(20):
+                while len(events) < AT_ONCE:
+                    await asyncio.sleep(0.005)
+            assert not server.conversations  # all of them wait for the answer to QUIT
+            work.check(checks[AT_ONCE])
+            await server.ended(1)
+            async with asyncio.timeout(20):
+                while len(events) <= AT_ONCE:
+                    await asyncio.sleep(0.005)
+        finally:
+            await work.close()
+    assert events == [Checked(check, OK) for check in checks]
+
+
+async def test_d1_a_failure_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[CheckResult] = []
+    async with SmtpServer(answers="554") as server:
+        addresses = (ip_address("127.0.0.1"), ip_address("::1"))
+        result = await Verifier(Verify()).check(RelayKey(HOST, server.port), addresses, told.append)
+    assert told == [result]
+
+
+async def test_d1_no_answer_to_quit_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "FAREWELL", 60)
+    async with SmtpServer(answers="silent-quit") as server:
+        assert await check(server.port, timeout=2) == OK
+
+
+@pytest.mark.parametrize("behaviour", ["554", "no-hello"])
+async def test_d1_quit_is_said_after_a_refusal(behaviour: str) -> None:
+    async with SmtpServer(answers=behaviour) as server:
+        assert (await check(server.port)).verdict is Verdict.FAILED
+        await server.ended(1)
+        assert server.conversations[0].lines[-1] == "QUIT"
+
+
+async def test_d1_a_relay_that_hangs_up_on_quit_keeps_its_reason() -> None:
+    async def refuse(talk: Talk) -> None:
+        await talk.send(b"554 go away\r\n")
+        await close(talk)
+
+    async with SmtpServer(answers={"greeting": refuse}) as server:
+        assert failed(await check(server.port), "127.0.0.1: greeting: 554 go away")
+
+
+async def test_d1_hostile_text_is_made_printable_and_cut() -> None:
+    async with SmtpServer(answers="hostile") as server:
+        result = await check(server.port)
+        assert len(result.reason) == 200
+        assert failed(result, f"127.0.0.1: greeting: 554 ?[31mred? gr??e ?{'x' * 155}...")
+
+
+# --- several addresses
+
+
+async def servers(stack: AsyncExitStack, *behaviours: Any) -> list[SmtpServer]:
+    """127.0.0.1 behaves as the first says, and so on; all at port 25, so in a namespace."""
+    made = [SmtpServer(f"127.0.0.{n}", 25, behaviour) for n, behaviour in enumerate(behaviours, 1)]
+    return [await stack.enter_async_context(server) for server in made]
+
+
+@pytest.mark.parametrize("first", ["554", "close", "rst", "garbage", "flood", "reject"])
+async def test_d1_where_it_fails_the_next_address_is_tried(
+    space: Netns, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(race, "ATTEMPT_DELAY", 60)  # the failure starts it, not the time
+    async with AsyncExitStack() as stack:
+        await servers(stack, first, "ok")
+        started = time.monotonic()
+        assert await check(25, "127.0.0.1", "127.0.0.2", recipient="me@example.org") == OK
+        assert time.monotonic() - started < 10
+
+
+async def test_d1_refused_connections_are_passed_over(space: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race, "ATTEMPT_DELAY", 60)
+    async with SmtpServer("127.0.0.4", 25):
+        started = time.monotonic()
+        assert await check(25, "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4") == OK
+        assert time.monotonic() - started < 10
+
+
+async def test_d1_a_dead_first_address_costs_the_attempt_delay(dead: str) -> None:
+    async with SmtpServer("127.0.0.1", 25):
+        started = time.monotonic()
+        assert await check(25, dead, "127.0.0.1") == OK
+        assert 0.24 < time.monotonic() - started < 10
+
+
+async def test_d1_dead_addresses_only(dead: str) -> None:
+    assert failed(await check(25, dead, timeout=0.5), f"{dead}: connect: timed out")
+
+
+async def test_d1_a_silent_first_address_leaves_time_for_the_second(space: Netns) -> None:
+    async with AsyncExitStack() as stack:
+        first, second = await servers(stack, "silent", "ok")
+        started = time.monotonic()
+        assert await check(25, "127.0.0.1", "127.0.0.2") == OK
+        assert time.monotonic() - started < 10
+        await first.ended(1)
+        assert first.conversations[0].lines == []  # nothing is said before the greeting, not even QUIT
+        assert first.conversations[0].end == "client"
+        assert second.conversations[0].lines == ["EHLO [127.0.0.1]", "QUIT"]
+
+
+async def test_d1_three_silent_addresses_leave_time_for_the_fourth(space: Netns) -> None:
+    async with AsyncExitStack() as stack:
+        await servers(stack, "silent", "silent-ehlo", "drip", "ok")
+        assert await check(25, *(f"127.0.0.{n}" for n in range(1, 5)), timeout=4) == OK
+
+
+async def test_d1_a_slow_address_goes_on_beside_the_next(space: Netns) -> None:
+    async with AsyncExitStack() as stack:
+        first, second = await servers(stack, {"greeting": slowly(b"220 at last\r\n", 2)}, "silent")
+        assert await check(25, "127.0.0.1", "127.0.0.2") == OK
+        assert second.connections == 1
+        await first.ended(1)
+        assert first.conversations[0].end == "quit"
+
+
+async def test_d1_a_quick_address_is_the_only_one_spoken_to(space: Netns) -> None:
+    async with AsyncExitStack() as stack:
+        first, second = await servers(stack, "ok", "ok")
+        assert await check(25, "127.0.0.1", "127.0.0.2") == OK
+        assert (first.connections, second.connections) == (1, 0)
+
+
+async def test_d1_at_most_4_addresses(space: Netns) -> None:
+    async with SmtpServer("127.0.0.5", 25) as server:
+        result = await check(25, *(f"127.0.0.{n}" for n in range(1, 6)))
+        assert failed(result, "; ".join(f"127.0.0.{n}: connect: Connection refused" for n in range(1, 5)))
+        assert server.connections == 0
+
+
+async def test_d1_each_address_has_its_reason(space: Netns) -> None:
+    async with AsyncExitStack() as stack:
+        await servers(stack, "554", {"EHLO": STARTTLS, "RCPT": b"550 not here\r\n"}, "silent")
+        result = await check(25, "127.0.0.1", "127.0.0.2", "127.0.0.3", timeout=1.5, recipient="me@example.org")
+        said = ["1: greeting: 554 5.3.2 no service for you", "2: RCPT: 550 not here", "3: greeting: timed out"]
+        assert failed(result, "; ".join(f"127.0.0.{text}" for text in said))
+        assert result.starttls is True
+
+
+# --- no route yet
+
+
+@pytest.mark.parametrize(
+    ("own", "relay"), [("192.0.2.1/32", "203.0.113.25"), ("2001:db8:1::1/128", "2001:db8:2::25")], ids=["IPv4", "IPv6"]
+)
+async def test_d1_no_route_yet_is_waited_for(space: Netns, own: str, relay: str) -> None:
+    with Netns() as far:
+        nodad = ["nodad"] if ":" in own else []
+        veth(space, "up0", far, "down0")
+        far.ip("addr", "add", relay, "dev", "down0", *nodad)
+        far.ip("route", "add", own, "dev", "down0")
+        space.ip("addr", "add", own, "dev", "up0", *nodad)
+        with far.inside():
+            server = await SmtpServer(relay, 25).__aenter__()
+        try:
+            task = asyncio.create_task(check(25, relay))
+            await asyncio.sleep(0.3)
+            assert not task.done()
+            space.ip("route", "add", relay, "dev", "up0")
+            assert await task == OK
+        finally:
+            await server.__aexit__()
+
+
+async def test_d1_no_route_within_the_time(space: Netns) -> None:
+    space.ip("route", "add", "unreachable", "203.0.113.0/24")  # EHOSTUNREACH; the other one has no route at all
+    result = await check(25, "198.51.100.25", "203.0.113.25", timeout=0.5)
+    said = ["198.51.100.25: connect: Network is unreachable", "203.0.113.25: connect: No route to host"]
+    assert failed(result, "; ".join(said))
+
+
+async def test_d1_the_family_with_a_route_is_used_without_delay(space: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race, "ATTEMPT_DELAY", 60)
+    async with SmtpServer("127.0.0.1", 25):
+        started = time.monotonic()
+        assert await check(25, "2001:db8::25", "127.0.0.1") == OK
+        assert time.monotonic() - started < 10
+
+
+async def test_d1_an_address_that_is_still_tentative_is_waited_for(space: Netns) -> None:
+    space.sysctl("net/ipv6/conf/default/addr_gen_mode", 1)  # no link-local address, which is there sooner
+    with Netns() as far:
+        veth(space, "up0", far, "down0")
+        far.ip("addr", "add", "2001:db8::25/64", "dev", "down0", "nodad")
+        with far.inside():
+            server = await SmtpServer("2001:db8::25", 25).__aenter__()
+        try:
+            space.ip("addr", "add", "2001:db8::1/64", "dev", "up0")
+            assert "tentative" in space.ip("addr", "show", "dev", "up0")
+            assert await check(25, "2001:db8::25") == OK
+            assert server.conversations[0].lines[0] == "EHLO [IPv6:2001:db8::1]"
+        finally:
+            await server.__aexit__()
+
+
+async def test_d1_the_networks_own_word_is_no_missing_route(space: Netns) -> None:
+    with Netns() as far:  # it answers "host unreachable" (ICMP)
+        veth(space, "up0", far, "down0")
+        space.batch(["addr add 192.0.2.1/24 dev up0", "route add default via 192.0.2.2"])
+        far.ip("addr", "add", "192.0.2.2/24", "dev", "down0")
+        far.sysctl("net/ipv4/ip_forward", 1)
+        far.ip("route", "add", "unreachable", "203.0.113.0/24")
+        started = time.monotonic()
+        assert failed(await check(25, "203.0.113.25"), "203.0.113.25: connect: No route to host")
+        assert time.monotonic() - started < 15
+
+
+# --- TLS (D7)
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
+    return Ca(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def certificate(ca: Ca) -> Certificate:
+    return ca.issue(HOST, "127.0.0.1")
+
+
+@pytest.fixture
+def trusted(ca: Ca, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's CA store has this one authority."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca.file))
+
+
+async def test_d7_offered_is_failed_without_starttls() -> None:
+    async with SmtpServer() as server:
+        result = await check(server.port, tls="offered")
+        assert failed(result, "127.0.0.1: EHLO: STARTTLS is not offered")
+        assert result.starttls is False
+
+
+async def test_d7_offered_is_failed_where_only_helo_is_known() -> None:
+    async with SmtpServer(answers="helo") as server:
+        assert failed(await check(server.port, tls="offered"), "127.0.0.1: HELO: STARTTLS is not offered")
+
+
+@pytest.mark.parametrize("tls", ["off", "offered"])
+async def test_d7_it_is_not_started_but_under_valid(tls: str) -> None:
+    async with SmtpServer(answers="starttls") as server:
+        assert await check(server.port, tls=tls) == CheckResult(Verdict.OK, starttls=True)
+        assert server.conversations[0].verbs == ["EHLO", "QUIT"]
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("host", [HOST, "127.0.0.1"])
+async def test_d7_valid(certificate: Certificate, host: str) -> None:
+    async with SmtpServer(answers="starttls", certificate=certificate) as server:
+        assert await check(server.port, host=host, tls="valid") == CheckResult(Verdict.OK, starttls=True)
+        await server.ended(1)
+        said = server.conversations[0]
+        assert said.lines == ["EHLO [127.0.0.1]", "STARTTLS", "EHLO [127.0.0.1]", "QUIT"]
+        assert (said.tls_from, said.end) == (2, "quit")
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize(
+    ("names", "days", "host", "said"),
+    [
+        ([HOST], 7, "other.example", "Hostname mismatch, certificate is not valid for 'other.example'."),
+        (["127.0.0.2"], 7, "127.0.0.1", "IP address mismatch, certificate is not valid for '127.0.0.1'."),
+        ([HOST], -1, HOST, "certificate has expired"),
+    ],
+)
+async def test_d7_a_certificate_that_is_not_valid(ca: Ca, names: list[str], days: int, host: str, said: str) -> None:
+    async with SmtpServer(answers="starttls", certificate=ca.issue(*names, days=days)) as server:
+        result = await check(server.port, host=host, tls="valid")
+        assert failed(result, f"127.0.0.1: TLS: certificate not valid: {said}")
+        assert result.starttls is True
+
+
+async def test_d7_a_certificate_of_an_authority_that_nobody_knows(certificate: Certificate) -> None:
+    async with SmtpServer(answers="starttls", certificate=certificate) as server:
+        result = await check(server.port, tls="valid")
+        assert "TLS: certificate not valid: unable to get local issuer certificate" in result.reason
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_d7_a_certificate_may_fail_at_one_address_only(space: Netns, ca: Ca, certificate: Certificate) -> None:
+    bad, good = ca.issue("other.example"), certificate
+    first = SmtpServer("127.0.0.1", 25, "starttls", certificate=bad)
+    async with first, SmtpServer("127.0.0.2", 25, "starttls", certificate=good):
+        assert (await check(25, "127.0.0.1", "127.0.0.2", tls="valid")).verdict is Verdict.OK
+
+
+async def test_d7_valid_is_failed_without_starttls() -> None:
+    async with SmtpServer() as server:
+        assert failed(await check(server.port, tls="valid"), "127.0.0.1: EHLO: STARTTLS is not offered")
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_d7_what_was_learned_before_tls_is_void(certificate: Certificate) -> None:
+    async def once(talk: Talk) -> None:
+        await talk.send(STARTTLS if talk.said.tls_from is None else b"550 not in here\r\n")
+
+    answers: dict[str, Answer] = {"EHLO": once, "HELO": b"550 nor that\r\n"}
+    async with SmtpServer(answers=answers, certificate=certificate) as server:
+        assert failed(await check(server.port, tls="valid"), "127.0.0.1: HELO: 550 nor that")
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_d7_injected_plaintext_is_a_violation(certificate: Certificate) -> None:
+    async with SmtpServer(answers="inject", certificate=certificate) as server:
+        assert failed(await check(server.port, tls="valid"), "127.0.0.1: TLS: plaintext after the reply to STARTTLS")
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ({"STARTTLS": b"454 4.7.0 no TLS today\r\n"}, "STARTTLS: 454 4.7.0 no TLS today"),
+        ({"STARTTLS": close}, "STARTTLS: connection closed"),
+    ],
+)
+async def test_d7_starttls_that_is_offered_and_refused(answers: Any, reason: str) -> None:
+    async with SmtpServer(answers={"EHLO": STARTTLS} | answers) as server:
+        assert failed(await check(server.port, tls="valid"), f"127.0.0.1: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("then", "said"), [(slowly(b"250 no TLS here, but plenty of text\r\n", 0.2), "wrong version number"), (close, "")]
+)
+async def test_d7_no_tls_after_starttls(then: Any, said: str) -> None:
+    async def go(talk: Talk) -> None:
+        await talk.send(b"220 go ahead\r\n")
+        await talk.reader.read(1)
+        await then(talk)
+
+    async with SmtpServer(answers={"EHLO": STARTTLS, "STARTTLS": go}) as server:
+        result = await check(server.port, tls="valid")
+        assert result.reason.startswith(f"127.0.0.1: TLS: {said}")
+        assert "timed out" not in result.reason
+
+
+async def test_d7_silence_in_the_handshake_ends_with_the_time() -> None:
+    async def go(talk: Talk) -> None:
+        await talk.send(b"220 go ahead\r\n")
+        await silence(talk)
+
+    async with SmtpServer(answers={"EHLO": STARTTLS, "STARTTLS": go}) as server:
+        assert failed(await check(server.port, tls="valid", timeout=1), "127.0.0.1: TLS: timed out")
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_d1_the_limits_hold_inside_tls(certificate: Certificate) -> None:
+    async def more(talk: Talk) -> None:
+        await talk.send(STARTTLS if talk.said.tls_from is None else many(200))
+
+    async with SmtpServer(answers={"EHLO": more}, certificate=certificate) as server:
+        assert failed(await check(server.port, tls="valid"), "127.0.0.1: EHLO: more than 100 lines")
+
+
+async def test_d1_tls_itself_is_limited(space: Netns, certificate: Certificate) -> None:
+    server = SmtpServer("127.0.0.1", 465, {"greeting": silence}, certificate=certificate, implicit=True)
+    assert server.context is not None
+    server.context.num_tickets = 3000  # of some 250 octets each, all unasked for
+    async with server:
+        assert failed(await check(465), "127.0.0.1: greeting: more than 256 KiB of TLS")
+
+
+@pytest.mark.parametrize("tls", ["off", "offered"])
+async def test_d7_port_465_is_inside_tls_and_unchecked(space: Netns, ca: Ca, tls: str) -> None:
+    server = SmtpServer("127.0.0.1", 465, certificate=ca.issue("other.example", days=-1), implicit=True)
+    async with server:
+        assert await check(465, tls=tls) == CheckResult(Verdict.OK)
+        assert server.conversations[0].lines == ["EHLO [127.0.0.1]", "QUIT"]
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_d7_port_465_is_checked_under_valid(space: Netns, ca: Ca, certificate: Certificate) -> None:
+    async with SmtpServer("127.0.0.1", 465, certificate=certificate, implicit=True):
+        assert await check(465, tls="valid") == CheckResult(Verdict.OK)
+        assert (await check(465, host="other.example", tls="valid")).verdict is Verdict.FAILED
+
+
+async def test_d7_port_465_in_the_clear_is_failed(space: Netns) -> None:
+    async with SmtpServer("127.0.0.1", 465):
+        assert failed(await check(465), "127.0.0.1: TLS: wrong version number")
+
+
+@pytest.mark.parametrize("host", [".example", f"{'x' * 64}.example", ""])
+async def test_d7_a_name_that_tls_cannot_carry(host: str, certificate: Certificate) -> None:
+    async with SmtpServer(answers="starttls", certificate=certificate) as server:
+        result = await check(server.port, host=host, tls="valid")
+        assert result.verdict is Verdict.FAILED
+        assert result.reason.startswith("127.0.0.1: TLS: ")
+
+
+async def test_d7_tls_is_loaded_where_it_is_used() -> None:
+    code = "import sys, salsa_agent.smtp.verifier; print(*(name for name in sys.modules if 'smtp' in name))"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    printed, _ = await process.communicate()
+    assert sorted(printed.decode().split()) == ["salsa_agent.smtp.stream", "salsa_agent.smtp.session"]
+
+
+async def test_settings_may_be_replaced(space: Netns, certificate: Certificate) -> None:
+    async with SmtpServer("127.0.0.1", 25), SmtpServer("127.0.0.1", 465, certificate=certificate, implicit=True):
+        verifier = Verifier(Verify(timeout=PATIENCE))
+        for tls, verdicts in (("off", ["ok", "ok"]), ("offered", ["failed", "ok"]), ("valid", ["failed", "failed"])):
+            verifier.settings = Verify(timeout=PATIENCE, tls=tls)
+            checks = [verifier.check(RelayKey(HOST, port), (ip_address("127.0.0.1"),)) for port in (25, 465)]
+            assert [(await running).verdict for running in checks] == verdicts
+
+
+# --- verify.recipient (D7)
+
+
+async def test_d7_recipient() -> None:
+    async with SmtpServer() as server:
+        assert await check(server.port, recipient="me@example.org") == OK
+        envelope = ["MAIL FROM:<>", "RCPT TO:<me@example.org>", "RSET"]
+        assert server.conversations[0].lines == ["EHLO [127.0.0.1]", *envelope, "QUIT"]
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_d7_recipient_inside_tls(certificate: Certificate) -> None:
+    async with SmtpServer(answers="starttls", certificate=certificate) as server:
+        assert (await check(server.port, tls="valid", recipient="me@example.org")).verdict is Verdict.OK
+        await server.ended(1)
+        assert server.conversations[0].verbs == ["EHLO", "STARTTLS", "EHLO", "MAIL", "RCPT", "RSET", "QUIT"]
+        assert server.conversations[0].tls_from == 2
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "RSET"])
+async def test_d7_a_refused_recipient(verb: str) -> None:
+    async with SmtpServer(answers={verb: b"554-5.7.1 Relay access\r\n554 5.7.1 denied\r\n"}) as server:
+        result = await check(server.port, recipient="me@example.org")
+        assert failed(result, f"127.0.0.1: {verb}: 554 5.7.1 Relay access 5.7.1 denied")
+        await server.ended(1)
+        assert server.conversations[0].verbs[-1] == "QUIT"
+
+
+@pytest.mark.parametrize("recipient", ["mé@example.org", "me@example.org>\r\nDATA"])
+async def test_d7_a_recipient_that_is_no_command(recipient: str) -> None:
+    async with SmtpServer() as server:
+        assert failed(await check(server.port, recipient=recipient), "127.0.0.1: RCPT: not printable ASCII")
+        await server.ended(1)
+        assert server.conversations[0].lines == ["EHLO [127.0.0.1]", "MAIL FROM:<>", "QUIT"]
+
+
+# --- the end
+
+
+def own_tasks() -> set[asyncio.Task[Any]]:
+    """All tasks but the server's."""
+    return {task for task in asyncio.all_tasks() if "SmtpServer" not in repr(task.get_coro())}
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("turns", range(0, 60, 4))
+async def test_cancel_at_any_moment_leaves_nothing(certificate: Certificate, turns: int) -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+    async with SmtpServer(answers="starttls", certificate=certificate) as server:
+        tasks = own_tasks()
+        task = asyncio.create_task(
+            check(server.port, "127.0.0.1", "203.0.113.1", tls="valid", recipient="me@example.org")
+        )
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        assert own_tasks() == tasks
+    async with asyncio.timeout(PATIENCE):
+        while len(os.listdir("/proc/self/fd")) != descriptors:
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("behaviour", ["silent", "silent-ehlo", "silent-quit", "flood", "drip"])
+async def test_cancel_ends_the_conversation(behaviour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "FAREWELL", 60)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    async with SmtpServer(answers=behaviour) as server:
+        tasks = own_tasks()
+        task = asyncio.create_task(check(server.port))
+        async with asyncio.timeout(PATIENCE):
+            while not server.connections:
+                await asyncio.sleep(0.005)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        assert task.cancelled() or behaviour == "flood"  # which ends by itself
+        assert own_tasks() == tasks
+    async with asyncio.timeout(PATIENCE):
+        while len(os.listdir("/proc/self/fd")) != descriptors:
+            await asyncio.sleep(0.005)
+
+
+async def test_cancel_while_connecting_closes_the_socket(dead: str) -> None:
+    descriptors = set(os.listdir("/proc/self/fd"))
+    task = asyncio.create_task(check(25, dead))
+    await asyncio.sleep(0.05)
+    assert len(os.listdir("/proc/self/fd")) == len(descriptors) + 1
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert set(os.listdir("/proc/self/fd")) == descriptors  # a socket left to the collector is a ResourceWarning
+
+
+# --- the server of these tests, as a process of its own
+
+
+async def test_the_server_runs_by_itself(space: Netns, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    argv = [sys.executable, "-m", "tests.lab.smtpserver", "--port", "25", "--behaviour", "554", "--log", str(log)]
+    process = space.exec([*argv, "--listen", "127.0.0.1", "--listen", "::1"], stdout=-1)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"listening\n"
+    assert failed(await check(25, "::1"), "::1: greeting: 554 5.3.2 no service for you")
+    async with asyncio.timeout(PATIENCE):
+        while not (log.exists() and log.read_text().endswith("\n")):
+            await asyncio.sleep(0.01)
+    said = json.loads(log.read_text())
+    assert (said["lines"], said["peer"][0], said["end"]) == (["QUIT"], "::1", "quit")
+    process.terminate()
+    assert process.wait(20) == 0

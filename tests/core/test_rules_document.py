@@ -1,0 +1,55 @@
+"""docs/rules.md: whatever cites a rule cites one that stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+DOCUMENT = PROJECT / "docs" / "rules.md"
+RULES = re.findall(r"^### ([A-H]\d{1,2})\. ", DOCUMENT.read_text(), re.MULTILINE)
+CITATION = re.compile(r"(?<![\w.:/#%-])[A-H]\d{1,2}(?![\w-])")
+CITING = (
+    "salsa_agent",
+    "dbus",
+    "man",
+    "docs",
+    "networkmanager",
+    "systemd",
+    "examples",
+    "completions",
+    "tests",
+    "demo",
+    "scripts",
+)
+TEXT = {"", ".py", ".md", ".xml", ".conf", ".toml", ".sh", ".service", ".1", ".5", ".8", ".bash", ".fish"}
+
+
+def cited() -> dict[str, set[str]]:
+    """The rules that are cited, each with the files that do so."""
+    found: dict[str, set[str]] = {}
+    paths = [PROJECT / "README.md", PROJECT / "CHANGELOG.md"]
+    paths += [path for part in CITING for path in (PROJECT / part).rglob("*") if path.is_file() and path.suffix in TEXT]
+    for path in paths:
+        if "__pycache__" in path.parts or path == DOCUMENT:
+            continue
+        for rule in CITATION.findall(path.read_text()):
+            found.setdefault(rule, set()).add(str(path.relative_to(PROJECT)))
+    return found
+
+
+def test_the_rules_stand_in_order_and_once() -> None:
+    assert len(RULES) > 40
+    assert sorted(RULES, key=lambda rule: (rule[0], int(rule[1:]))) == RULES
+    assert len(set(RULES)) == len(RULES)
+
+
+def test_every_rule_that_is_cited_stands_in_the_document() -> None:
+    assert {rule: sorted(files) for rule, files in cited().items() if rule not in RULES} == {}
+
+
+def test_the_document_has_a_link_to_each_of_its_groups() -> None:
+    text = DOCUMENT.read_text()
+    for heading in re.findall(r"^## (.+)$", text, re.MULTILINE):
+        anchor = re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        assert f"](#{anchor})" in text

@@ -19,11 +19,11 @@ from salsa_agent.core.events import (
     Deed,
     Drop,
     Event,
+    ExternalAddressFound,
     FactsRead,
     FailureReported,
     LinkRelaysSet,
     NetworkLeft,
-    OutsideLearned,
     RefreshAsked,
     RefreshDone,
     Resumed,
@@ -49,7 +49,7 @@ from salsa_agent.core.model import (
     State,
     Verdict,
 )
-from salsa_agent.core.nat import Outside
+from salsa_agent.core.nat import ExternalAddress
 from salsa_agent.core.publication import Published
 from salsa_agent.core.rounds import LONGEST_ROUND, Round, Rounds
 from salsa_agent.core.selection import Choice, World, choose, joined, normalize, servers_of_first, static_questions
@@ -76,7 +76,7 @@ class Engine:
         self._stage: World | None = None  # the world that the choice is made from
         self._statics: dict[RelayKey, tuple[Question, ...]] = {}  # whose lookups only their verification needs
         self._world_moved = False  # something that `_world` is made from changed
-        self._outside = Outside()
+        self._external = ExternalAddress()
         self._memory = Memory()
         self._checks = Checks(seed)
         self._choice = Choice()
@@ -175,11 +175,11 @@ class Engine:
                 self._take_settings(settings)
             case Resumed():
                 self._network, self._world_moved = None, True
-            case OutsideLearned(wish, ip):
-                if self._outside.learn(wish, ip):
+            case ExternalAddressFound(request, ip):
+                if self._external.record(request, ip):
                     self._world_moved = True
                     if self._rounds.running is None or self._rounds.running.dns_done:
-                        self._rounds.request(Round("outside address", learn=False))
+                        self._rounds.request(Round("external address", learn=False))
             case FailureReported(key, reason):
                 self._report(key, shown(reason), now)
             case LinkRelaysSet(links):
@@ -190,7 +190,7 @@ class Engine:
         if settings.verify != self._settings.verify:
             self._deeds += self._checks.clear()
         if settings.network != self._settings.network:
-            self._deeds += self._outside.leave()
+            self._deeds += self._external.reset()
         self._settings, self._world_moved = settings, True
         self._rounds.request(Round("reload"), supersede=True)
 
@@ -215,7 +215,7 @@ class Engine:
             self._network = network
             self._leave_network()
         own = rules_a.own(self._facts)
-        before, addresses = self._world, self._outside.add_to(counting)
+        before, addresses = self._world, self._external.add_to(counting)
         self._world = World(settings, addresses, own, view, self._identity, self._links)
         if self._rounds.running is not None and not self._rounds.running.dns_done:
             self._set_stage(self._world)
@@ -243,7 +243,7 @@ class Engine:
         """Nothing known from the old network is of use on the new one (E1), and nothing asked there is wanted."""
         self._cancel_questions()
         self._memory.clear()
-        self._deeds += self._outside.leave()
+        self._deeds += self._external.reset()
         self._deeds += self._checks.owe_all(restart=True, enabled=self._settings.verify.enabled)
         self._deeds.append(NetworkLeft())
 
@@ -294,7 +294,7 @@ class Engine:
         self._late_at = started.dns_deadline
         self._chosen = False
         if started.learn and self._facts is not None:
-            self._deeds += self._outside.ask(world.settings.network, self._facts, world.addresses, world.view)
+            self._deeds += self._external.discover(world.settings.network, self._facts, world.addresses, world.view)
         if started.forget:
             self._cancel_questions()
             self._memory.forget()
@@ -308,7 +308,7 @@ class Engine:
         late = now >= running.dns_deadline
         if late:
             self._give_up_questions(world, now)
-        learned = self._outside.settled or late  # G1
+        learned = self._external.settled or late  # G1
         running.dns_done = self._chosen = running.dns_done or (self._choice.settled and learned)
         self._ask(running, now)
         if not running.dns_done:

@@ -68,10 +68,10 @@ class Resumed:
     """The machine woke from suspend: a network change by definition."""
 
 
-class OutsideLearned(NamedTuple):
-    """What a NAT says the outside address is; None: it says nothing of use (G1). May come again, changed, later."""
+class ExternalAddressFound(NamedTuple):
+    """The external address that a NAT told, or None if it told none of use (G1). May come again, changed, later."""
 
-    wish: LearnOutside
+    request: DiscoverExternalAddress
     ip: IPAddress | None
 
 
@@ -96,7 +96,7 @@ Event = (
     | RefreshAsked
     | SettingsRead
     | Resumed
-    | OutsideLearned
+    | ExternalAddressFound
     | FailureReported
     | LinkRelaysSet
 )
@@ -148,11 +148,11 @@ class NetworkLeft:
     """The network changed: what drivers remember of the old one (slow servers, F2) is void."""
 
 
-class LearnOutside(NamedTuple):
-    """Ask the NAT for the outside address (G1) of the link `ifindex`; `OutsideLearned` is expected, maybe repeatedly.
+class DiscoverExternalAddress(NamedTuple):
+    """Ask for the external address of the link `ifindex` (G1); `ExternalAddressFound` is expected, maybe repeatedly.
 
     `method`: `nat-pmp` (asks `gateway`) or `stun` (asks `server`, `host` or `host:port`, whose name is looked up at
-    `servers`). It goes on until another wish or `ForgetOutside` comes.
+    `servers`). It goes on until another request or `ForgetExternalAddress` comes.
     """
 
     serial: int
@@ -164,8 +164,8 @@ class LearnOutside(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class ForgetOutside:
-    """No outside address is wanted any more."""
+class ForgetExternalAddress:
+    """No external address is wanted any more."""
 
 
 class RoundEnded(NamedTuple):
@@ -177,4 +177,15 @@ class RoundEnded(NamedTuple):
     seconds: float
 
 
-Deed = Ask | Drop | Check | Abandon | Publish | RefreshDone | NetworkLeft | LearnOutside | ForgetOutside | RoundEnded
+Deed = (
+    Ask
+    | Drop
+    | Check
+    | Abandon
+    | Publish
+    | RefreshDone
+    | NetworkLeft
+    | DiscoverExternalAddress
+    | ForgetExternalAddress
+    | RoundEnded
+)

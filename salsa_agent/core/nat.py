@@ -1,4 +1,4 @@
-"""Rule G1: the address that the outside sees, as a NAT tells it."""
+"""Rule G1: the external address of the host, as a NAT gateway or a STUN server tells it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from math import inf
 
 from salsa_agent.core import admission as names
 from salsa_agent.core.addresses import RT_TABLE_MAIN
-from salsa_agent.core.events import Deed, ForgetOutside, LearnOutside
+from salsa_agent.core.events import Deed, DiscoverExternalAddress, ForgetExternalAddress
 from salsa_agent.core.model import Address, IPAddress, NetworkFacts, ServerView
 from salsa_agent.core.settings import Network
 
 _AF_INET = 2  # sys/socket.h on Linux
-# RFC 1918, RFC 6598, RFC 7335, RFC 4193: what another NAT, further out, would have to translate again
+# RFC 1918, RFC 6598, RFC 7335, RFC 4193: addresses that another NAT, further out, would have to translate again
 _PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "192.0.0.0/29")))
 _UNIQUE_LOCAL = IPv6Network("fc00::/7")
 
 
-class Outside:
-    """What was asked of the NAT of the present network, and what it said."""
+class ExternalAddress:
+    """What was asked of the NAT of the present network, and what it answered."""
 
     def __init__(self) -> None:
-        self._wish: LearnOutside | None = None
+        self._request: DiscoverExternalAddress | None = None
         self._answered = True
         self._ip: IPAddress | None = None
         self._serial = 0
@@ -32,26 +32,28 @@ class Outside:
         """Whether a round has nothing to wait for."""
         return self._answered
 
-    def leave(self) -> list[Deed]:
-        """The network changed, or the settings: what the NAT said is void."""
-        asked = self._wish is not None
-        self._wish, self._ip, self._answered = None, None, True
-        return [ForgetOutside()] if asked else []
+    def reset(self) -> list[Deed]:
+        """The network or the settings changed: what the NAT answered is void."""
+        asked = self._request is not None
+        self._request, self._ip, self._answered = None, None, True
+        return [ForgetExternalAddress()] if asked else []
 
-    def ask(self, network: Network, facts: NetworkFacts, counting: Sequence[Address], view: ServerView) -> list[Deed]:
-        """A round starts: ask anew, unless the same question is still on its way."""
-        wanted = _wish(network, facts, counting, view)
+    def discover(
+        self, network: Network, facts: NetworkFacts, counting: Sequence[Address], view: ServerView
+    ) -> list[Deed]:
+        """A round starts: ask again, unless the same request is still under way."""
+        wanted = _request(network, facts, counting, view)
         if wanted is None:
-            return self.leave()
-        if self._wish is not None and not self._answered and self._wish._replace(serial=0) == wanted:
+            return self.reset()
+        if self._request is not None and not self._answered and self._request._replace(serial=0) == wanted:
             return []
         self._serial += 1
-        self._wish, self._answered = wanted._replace(serial=self._serial), False
-        return [self._wish]
+        self._request, self._answered = wanted._replace(serial=self._serial), False
+        return [self._request]
 
-    def learn(self, wish: LearnOutside, ip: IPAddress | None) -> bool:
-        """Take an answer in; whether it changed what is known. No answer takes nothing away (E5)."""
-        if wish != self._wish:
+    def record(self, request: DiscoverExternalAddress, ip: IPAddress | None) -> bool:
+        """Take an answer in; whether it changed what is known. A missing answer takes nothing away (rule E5)."""
+        if request != self._request:
             return False
         self._answered = True
         if ip is None or ip == self._ip:
@@ -60,18 +62,20 @@ class Outside:
         return True
 
     def add_to(self, counting: tuple[Address, ...]) -> tuple[Address, ...]:
-        """The addresses that count, the outside one after those of its own link, unless it is private itself."""
-        if self._wish is None or self._ip is None or _is_private(self._ip):
+        """The addresses that count, the external one after those of its own link, unless it is private itself."""
+        if self._request is None or self._ip is None or _is_private(self._ip):
             return counting
-        of_link = [place for place, address in enumerate(counting) if address.ifindex == self._wish.ifindex]
+        of_link = [place for place, address in enumerate(counting) if address.ifindex == self._request.ifindex]
         if not of_link or any(address.ip == self._ip for address in counting):
             return counting
         last = of_link[-1] + 1
-        outside = counting[of_link[-1]]._replace(ip=self._ip, temporary=False, origin="nat")
-        return (*counting[:last], outside, *counting[last:])
+        external = counting[of_link[-1]]._replace(ip=self._ip, temporary=False, origin="nat")
+        return (*counting[:last], external, *counting[last:])
 
 
-def _wish(network: Network, facts: NetworkFacts, counting: Sequence[Address], view: ServerView) -> LearnOutside | None:
+def _request(
+    network: Network, facts: NetworkFacts, counting: Sequence[Address], view: ServerView
+) -> DiscoverExternalAddress | None:
     """What there is to ask: through the link over which the kernel reaches the outside by IPv4."""
     links = [address.ifindex for address in counting if address.ip.version == 4]
     chosen = [choice.index for choice in facts.choices if choice.family == _AF_INET and choice.index in links]
@@ -79,14 +83,16 @@ def _wish(network: Network, facts: NetworkFacts, counting: Sequence[Address], vi
         return None
     ifindex = chosen[0] if chosen else links[0]
     if network.nat == "stun":
-        return LearnOutside(0, "stun", ifindex, server=network.stun_server, servers=view.of_link(ifindex))
+        return DiscoverExternalAddress(0, "stun", ifindex, server=network.stun_server, servers=view.of_link(ifindex))
     gateways = [
         (route.metric, route.gateway)
         for route in facts.defaults
         if route.family == _AF_INET and route.index == ifindex and route.table == RT_TABLE_MAIN
     ]
     gateway = min(gateways, default=(inf, ""))[1]
-    return LearnOutside(0, "nat-pmp", ifindex, gateway=gateway) if gateway and ":" not in gateway else None
+    if not gateway or ":" in gateway:
+        return None
+    return DiscoverExternalAddress(0, "nat-pmp", ifindex, gateway=gateway)
 
 
 def _is_private(ip: IPAddress) -> bool:

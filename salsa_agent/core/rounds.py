@@ -18,7 +18,7 @@ class Round:
     cause: str
     network: bool = False  # after a network change: D8, E5, and `resolving`
     forget: bool = False  # `Refresh`
-    learn: bool = True  # the outside address is asked for (G1)
+    learn: bool = True  # the external address is asked for (G1)
     tokens: list[int] = field(default_factory=list)  # the `Refresh` calls that it answers
     started: float = 0.0
     dns_deadline: float = 0.0

@@ -23,13 +23,13 @@ from salsa_agent.core.events import (
     Ask,
     Check,
     Deed,
+    DiscoverExternalAddress,
     Drop,
+    ExternalAddressFound,
     FactsRead,
-    ForgetOutside,
-    LearnOutside,
+    ForgetExternalAddress,
     LinkRelaysSet,
     NetworkLeft,
-    OutsideLearned,
     Publish,
     RefreshDone,
     Resumed,
@@ -73,7 +73,7 @@ class Agent:
         self._resolver = Resolver(timeout=dns.timeout, attempts=dns.attempts, trust_ad=dns.trust_ad)
         self._verifier = Verifier(settings.verify)
         self._work = Work(self._resolver, self._verifier, self._loop.post)
-        self._nat = Nat(self._on_outside, self._resolver)
+        self._nat = Nat(self._on_external_address, self._resolver)
         self._system_bus = SystemBus()
         self._servers = Servers(self._on_servers, configured=dns.servers, bus=self._system_bus)
         self._resume = Resume(self._on_resume, self._system_bus)
@@ -198,8 +198,8 @@ class Agent:
     def _on_servers(self, view: ServerView) -> None:
         self._loop.post(ServersRead(view))
 
-    def _on_outside(self, wish: LearnOutside, ip: IPAddress | None) -> None:
-        self._loop.post(OutsideLearned(wish, ip))
+    def _on_external_address(self, request: DiscoverExternalAddress, ip: IPAddress | None) -> None:
+        self._loop.post(ExternalAddressFound(request, ip))
 
     def _on_resume(self) -> None:
         self._sleep.slept()  # told already
@@ -256,9 +256,9 @@ class Agent:
                 self._callers.refreshed(token)
             case NetworkLeft():
                 self._resolver.forget()
-            case LearnOutside():
-                self._nat.learn(deed)
-            case ForgetOutside():
+            case DiscoverExternalAddress():
+                self._nat.discover(deed)
+            case ForgetExternalAddress():
                 self._nat.forget()
             case RoundEnded():
                 log.info("%s", tell.round_line(deed, self._engine.publication))

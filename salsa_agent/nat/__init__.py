@@ -1,1 +1,1 @@
-"""The address that the outside sees, as a NAT gateway or a STUN server tells it (rule G1)."""
+"""The host's external address, as a NAT gateway (NAT-PMP) or a STUN server tells it (rule G1)."""

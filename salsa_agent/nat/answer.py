@@ -1,4 +1,4 @@
-"""What the other side of a NAT protocol says, whichever it is."""
+"""The answer of a NAT gateway or a STUN server, whichever protocol it came by."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from salsa_agent.core.model import IPAddress
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
-    """The outside address, as it was told; or None, and the printable `reason`."""
+class MappedAddress:
+    """The external address that was answered; or None, and why there is none (`reason`, printable)."""
 
     ip: IPAddress | None
     reason: str = ""

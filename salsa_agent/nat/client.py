@@ -1,4 +1,4 @@
-"""Learns from a NAT which address the outside sees (rule G1)."""
+"""Asks the NAT of the present network for the external address, for as long as the engine wants it (rule G1)."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 
 from salsa_agent.config.values import STUN_PORT, relay
-from salsa_agent.core.events import LearnOutside
+from salsa_agent.core.events import DiscoverExternalAddress
 from salsa_agent.core.model import IPAddress
 from salsa_agent.nat import natpmp, stun
-from salsa_agent.nat.answer import Statement
+from salsa_agent.nat.answer import MappedAddress
 from salsa_agent.resolver.resolver import Resolver
 
 log = logging.getLogger("salsa-agent")
 
 
 class Nat:
-    """Does what the engine wishes to learn, one wish at a time, and tells `on_learned` what came of it.
+    """Runs one request of the engine at a time and reports to `on_found` which address it found.
 
-    None: there was no answer, or one without an address. A changed answer is told again. Whether an address is of use
-    is for the engine to say. `natpmp_waits`, `stun_waits`: seconds after each request.
+    None: there was no answer, or one without an address. A changed answer is reported again. Whether an address is of
+    use is for the engine to say. `natpmp_waits`, `stun_waits`: seconds to wait after each datagram.
     """
 
     def __init__(
         self,
-        on_learned: Callable[[LearnOutside, IPAddress | None], None],
+        on_found: Callable[[DiscoverExternalAddress, IPAddress | None], None],
         resolver: Resolver,
         *,
         natpmp_waits: Sequence[float] = natpmp.WAITS,
         stun_waits: Sequence[float] = stun.WAITS,
     ) -> None:
-        self._on_learned = on_learned
+        self._on_found = on_found
         self._resolver = resolver
         self._natpmp_waits = natpmp_waits
         self._stun_waits = stun_waits
         self._task: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
-        self._logged = Statement(None)
+        self._logged = MappedAddress(None)
 
-    def learn(self, wish: LearnOutside) -> None:
-        """Start on this wish; an earlier one is forgotten."""
+    def discover(self, request: DiscoverExternalAddress) -> None:
+        """Start on this request; an earlier one is forgotten."""
         self.forget()
-        self._task = asyncio.create_task(self._follow(wish), name=f"nat {wish.method}")
+        self._task = asyncio.create_task(self._follow(request), name=f"nat {request.method}")
 
     def forget(self) -> None:
-        """Nothing more is told of the last wish."""
+        """Nothing more is reported of the last request."""
         if self._task is not None:
             self._ending.add(self._task)
             self._task.add_done_callback(self._ending.discard)
@@ -58,29 +58,29 @@ class Nat:
         self.forget()
         await asyncio.gather(*self._ending, return_exceptions=True)
 
-    async def _follow(self, wish: LearnOutside) -> None:
-        last: Statement | None = None
+    async def _follow(self, request: DiscoverExternalAddress) -> None:
+        last: MappedAddress | None = None
 
-        def tell(said: Statement) -> None:
+        def report(answer: MappedAddress) -> None:
             nonlocal last
-            self._log(wish, said)
-            if last is None or last.ip != said.ip:
-                self._on_learned(wish, said.ip)
-            last = said
+            self._log(request, answer)
+            if last is None or last.ip != answer.ip:
+                self._on_found(request, answer.ip)
+            last = answer
 
         try:
-            if wish.method == "stun":
-                host, port = relay(wish.server)
-                tell(await stun.ask(wish, host, port or STUN_PORT, self._resolver, self._stun_waits))
+            if request.method == "stun":
+                host, port = relay(request.server)
+                report(await stun.ask(request, host, port or STUN_PORT, self._resolver, self._stun_waits))
             else:
-                await natpmp.follow(IPv4Address(wish.gateway), wish.ifindex, tell, self._natpmp_waits)
-        except Exception:  # a defect of ours that the network found must not end the agent
-            log.exception("%s failed", wish.method)
-            tell(Statement(None, "internal error"))
+                await natpmp.follow(IPv4Address(request.gateway), request.ifindex, report, self._natpmp_waits)
+        except Exception:  # a bug in the agent that the network found must not end it
+            log.exception("%s failed", request.method)
+            report(MappedAddress(None, "internal error"))
 
-    def _log(self, wish: LearnOutside, said: Statement) -> None:
-        """One line for each change, however often the engine wishes."""
-        if said != self._logged:
-            self._logged = said
-            who = wish.server or f"gateway {wish.gateway}"
-            log.info("%s: %s says: %s", wish.method, who, said.ip or f"no outside address ({said.reason})")
+    def _log(self, request: DiscoverExternalAddress, answer: MappedAddress) -> None:
+        """One line for each change, however often the engine asks."""
+        if answer != self._logged:
+            self._logged = answer
+            who = request.server or f"gateway {request.gateway}"
+            log.info("%s: %s says: %s", request.method, who, answer.ip or f"no external address ({answer.reason})")

@@ -9,13 +9,13 @@ import struct
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 
-from salsa_agent.nat.answer import Statement
+from salsa_agent.nat.answer import MappedAddress
 from salsa_agent.nat.udp import NoAnswer, connected, exchange
 
 PORT = 5351  # of the gateway
 GROUP, GROUP_PORT = "224.0.0.1", 5350  # where it announces changes (3.2.1)
 WAITS = tuple(0.25 * 2**attempt for attempt in range(9))  # 3.1: after the ninth request 64 s
-SPACING = 0.1  # seconds, at least, between two that are told; a gateway leaves 0.25 between repeats
+SPACING = 0.1  # seconds, at least, between two that are reported; a gateway leaves 0.25 between repeats
 
 REQUEST = b"\x00\x00"  # version 0, opcode 0: external address request (3.2)
 _RESPONSE = 128  # added to the opcode
@@ -31,7 +31,7 @@ _IP_MULTICAST_ALL = 49  # linux/in.h
 log = logging.getLogger("salsa-agent")
 
 
-def parse(data: bytes) -> Statement | None:
+def parse(data: bytes) -> MappedAddress | None:
     """What a response or announcement says (3.2); None: `data` is none. Never raises.
 
     The epoch is not looked at: it tells whether port mappings were lost (3.6), of which there are none.
@@ -42,45 +42,48 @@ def parse(data: bytes) -> Statement | None:
     if version != 0 or opcode != _RESPONSE:
         return None
     if result != 0:
-        return Statement(None, _RESULTS.get(result, f"result code {result}"))
-    return Statement(IPv4Address(data[8:12])) if len(data) >= 12 else None
+        return MappedAddress(None, _RESULTS.get(result, f"result code {result}"))
+    return MappedAddress(IPv4Address(data[8:12])) if len(data) >= 12 else None
 
 
-async def follow(gateway: IPv4Address, ifindex: int, tell: Callable[[Statement], None], waits: Sequence[float]) -> None:
-    """Ask the gateway for its external address and tell what it says; then, until cancelled, what it announces.
+async def follow(
+    gateway: IPv4Address, ifindex: int, report: Callable[[MappedAddress], None], waits: Sequence[float]
+) -> None:
+    """Ask the gateway for its external address and report the answer; then, until cancelled, what it announces.
 
-    If it does not answer that is told, unless it announced something meanwhile. Returns early if there is no listening.
+    A missing answer is reported, unless it announced something meanwhile. Returns early where announcements cannot be
+    received.
     """
     announced = False
 
-    def hear(statement: Statement) -> None:
+    def on_announcement(answer: MappedAddress) -> None:
         nonlocal announced
         announced = True
-        tell(statement)
+        report(answer)
 
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_listen(gateway, ifindex, hear), name="NAT-PMP announcements")
+        tasks.create_task(_listen(gateway, ifindex, on_announcement), name="NAT-PMP announcements")
         try:
             with connected(gateway, PORT, ifindex) as sock:
-                tell(await exchange(sock, REQUEST, waits, parse))
-        except NoAnswer as silence:
+                report(await exchange(sock, REQUEST, waits, parse))
+        except NoAnswer as error:
             if not announced:
-                tell(Statement(None, str(silence)))
+                report(MappedAddress(None, str(error)))
 
 
-async def _listen(gateway: IPv4Address, ifindex: int, hear: Callable[[Statement], None]) -> None:
-    """Hear the announcements on the link (3.2.1). Others on it could make them, too: the gateway alone is believed."""
+async def _listen(gateway: IPv4Address, ifindex: int, on_announcement: Callable[[MappedAddress], None]) -> None:
+    """Receive the announcements on the link (3.2.1). Others on it could send them, too: only the gateway's count."""
     loop = asyncio.get_running_loop()
     try:
         with _member(ifindex) as sock:
             while True:
                 data, sender = await loop.sock_recvfrom(sock, 64)
-                statement = parse(data) if sender[0] == str(gateway) else None
-                if statement is not None:
-                    hear(statement)
-                await asyncio.sleep(SPACING if statement else 0)  # sock_recvfrom is no pause when something is there
+                answer = parse(data) if sender[0] == str(gateway) else None
+                if answer is not None:
+                    on_announcement(answer)
+                await asyncio.sleep(SPACING if answer else 0)  # sock_recvfrom is no pause when something is there
     except OSError as error:  # such as another program that does not share the port
-        log.debug("NAT-PMP: announcements are not heard: %s", error)
+        log.debug("NAT-PMP: announcements are not received: %s", error)
 
 
 def _member(ifindex: int) -> socket.socket:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from salsa_agent.core.admission import canonical, literal
-from salsa_agent.core.events import LearnOutside
+from salsa_agent.core.events import DiscoverExternalAddress
 from salsa_agent.core.model import IPAddress, Question, RRType
-from salsa_agent.nat.answer import Statement
-from salsa_agent.nat.stun_message import parse, request
+from salsa_agent.nat.answer import MappedAddress
+from salsa_agent.nat.stun_message import binding_request, parse
 from salsa_agent.nat.udp import NoAnswer, connected, exchange
 from salsa_agent.resolver.resolver import Resolver
 
@@ -21,46 +21,46 @@ _MOST_ADDRESSES = 4  # of a server and a family
 
 
 async def ask(
-    wish: LearnOutside, host: str, port: int, resolver: Resolver, waits: Sequence[float] = WAITS
-) -> Statement:
-    """What the server at `host` (a name or an address literal) sees as the address of the wish's link.
+    request: DiscoverExternalAddress, host: str, port: int, resolver: Resolver, waits: Sequence[float] = WAITS
+) -> MappedAddress:
+    """What the server at `host` (a name or an address literal) sees as the address of the request's link.
 
-    A server's IPv6 addresses are asked only where none of its IPv4 addresses told: a NAT is where IPv4 is.
+    A server's IPv6 addresses are asked only where none of its IPv4 addresses gave one: NAT belongs to IPv4.
     """
     address = literal(host)
     if address is not None:
-        return await _first([address], port, wish.ifindex, waits)
-    said = Statement(None, "its name has no address")
+        return await _first([address], port, request.ifindex, waits)
+    found = MappedAddress(None, "its name has no address")
     for rtype in (RRType.A, RRType.AAAA):
-        answer = await resolver.ask(Question(canonical(host), rtype, wish.servers, hosts=True))
+        answer = await resolver.ask(Question(canonical(host), rtype, request.servers, hosts=True))
         if answer.addresses:
-            said = await _first(answer.addresses[:_MOST_ADDRESSES], port, wish.ifindex, waits)
-        if said.ip is not None:
+            found = await _first(answer.addresses[:_MOST_ADDRESSES], port, request.ifindex, waits)
+        if found.ip is not None:
             break
-    return said
+    return found
 
 
-async def _first(addresses: Sequence[IPAddress], port: int, ifindex: int, waits: Sequence[float]) -> Statement:
-    """Ask all at once (8.1): the first that tells an address has it, else the last one's reason stands."""
+async def _first(addresses: Sequence[IPAddress], port: int, ifindex: int, waits: Sequence[float]) -> MappedAddress:
+    """Ask all at once (8.1): the first address that comes, else the reason of the last failure."""
     tasks = [asyncio.create_task(_transact(address, port, ifindex, waits)) for address in addresses]
-    said = Statement(None)
+    found = MappedAddress(None)
     try:
         for done in asyncio.as_completed(tasks):
-            said = await done
-            if said.ip is not None:
+            found = await done
+            if found.ip is not None:
                 break
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return said
+    return found
 
 
-async def _transact(address: IPAddress, port: int, ifindex: int, waits: Sequence[float]) -> Statement:
-    """One transaction (6.2.1): every request of it is the same. An error is final, 5xx too: a round asks again."""
+async def _transact(address: IPAddress, port: int, ifindex: int, waits: Sequence[float]) -> MappedAddress:
+    """One transaction (6.2.1): each datagram is the same. An error is final, 5xx too; the next round asks again."""
     transaction = secrets.token_bytes(12)
     try:
         with connected(address, port, ifindex) as sock:
-            return await exchange(sock, request(transaction), waits, partial(parse, transaction=transaction))
-    except NoAnswer as silence:
-        return Statement(None, str(silence))
+            return await exchange(sock, binding_request(transaction), waits, partial(parse, transaction=transaction))
+    except NoAnswer as error:
+        return MappedAddress(None, str(error))

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 from zlib import crc32
 
 from salsa_agent.core.model import IPAddress
-from salsa_agent.nat.answer import Statement
+from salsa_agent.nat.answer import MappedAddress
 
 COOKIE = 0x2112A442
 HEADER = 20  # bytes
@@ -24,12 +24,12 @@ _OPTIONAL = 0x8000  # from here on an attribute need not be understood
 _UNDERSTOOD = frozenset((*range(0x0001, 0x000C), 0x0014, 0x0015, 0x001C, 0x001D, 0x001E, 0x0020))
 
 
-def request(transaction: bytes) -> bytes:
+def binding_request(transaction: bytes) -> bytes:
     """A Binding request without attributes; `transaction` has 12 bytes."""
     return struct.pack("!HHI12s", _REQUEST, 0, COOKIE, transaction)
 
 
-def parse(data: bytes, transaction: bytes) -> Statement | None:
+def parse(data: bytes, transaction: bytes) -> MappedAddress | None:
     """What a Binding response to this transaction says; None: `data` is none and is to be discarded. Never raises.
 
     MAPPED-ADDRESS is no substitute for XOR-MAPPED-ADDRESS: NATs are known to rewrite it (RFC 8489 14.2). No other
@@ -45,11 +45,11 @@ def parse(data: bytes, transaction: bytes) -> Statement | None:
         return None
     for number in attributes:
         if number < _OPTIONAL and number not in _UNDERSTOOD:
-            return Statement(None, f"attribute 0x{number:04x} is not understood")
+            return MappedAddress(None, f"attribute 0x{number:04x} is not understood")
     if kind == _ERROR:
-        return Statement(None, _error(attributes.get(_ERROR_CODE, b"")))
+        return MappedAddress(None, _error(attributes.get(_ERROR_CODE, b"")))
     ip = _address(attributes.get(_XOR_MAPPED_ADDRESS, b""), data[4:HEADER])
-    return Statement(ip, "" if ip else "no XOR-MAPPED-ADDRESS in the answer")
+    return MappedAddress(ip, "" if ip else "no XOR-MAPPED-ADDRESS in the answer")
 
 
 def _attributes(data: bytes) -> dict[int, bytes] | None:
@@ -81,7 +81,7 @@ def _fingerprint(before: bytes) -> bytes:
 
 
 def _error(value: bytes) -> str:
-    """14.8. The phrase is left out: it is anybody's text."""
+    """14.8. The phrase is left out: it is text from outside."""
     return f"error {(value[2] & 7) * 100 + value[3]}" if len(value) >= 4 else "an error without a code"
 
 

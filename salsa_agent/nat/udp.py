@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from salsa_agent.core.model import IPAddress
-from salsa_agent.nat.answer import Statement
+from salsa_agent.nat.answer import MappedAddress
 
 _IP_UNICAST_IF = 50  # linux/in.h
 _IPV6_UNICAST_IF = 76  # linux/in6.h
@@ -21,7 +21,7 @@ _MOST = 2048  # bytes; no answer to these requests is longer
 
 
 class NoAnswer(Exception):
-    """The other side said nothing; the text says how that became known."""
+    """No answer came; the text says why."""
 
 
 def connected(address: IPAddress, port: int, ifindex: int) -> socket.socket:
@@ -52,8 +52,8 @@ def _connect(address: IPAddress, port: int, ifindex: int) -> socket.socket:
 
 
 async def exchange(
-    sock: socket.socket, request: bytes, waits: Sequence[float], parse: Callable[[bytes], Statement | None]
-) -> Statement:
+    sock: socket.socket, request: bytes, waits: Sequence[float], parse: Callable[[bytes], MappedAddress | None]
+) -> MappedAddress:
     """Send `request`, and again after each of the `waits` (seconds) but the last, until `parse` reads an answer.
 
     Raises NoAnswer at the end of the last wait, or at once on a hard ICMP error. Other errors, such as having no route
@@ -68,13 +68,13 @@ async def exchange(
     raise NoAnswer("no answer")
 
 
-async def _answer(sock: socket.socket, parse: Callable[[bytes], Statement | None]) -> Statement:
+async def _answer(sock: socket.socket, parse: Callable[[bytes], MappedAddress | None]) -> MappedAddress:
     loop = asyncio.get_running_loop()
     while True:
         with _unless_hard():
-            statement = parse(await loop.sock_recv(sock, _MOST))
-            if statement is not None:
-                return statement
+            answer = parse(await loop.sock_recv(sock, _MOST))
+            if answer is not None:
+                return answer
         await asyncio.sleep(0)  # sock_recv does not when something is there: a flood must not hold the loop
 
 

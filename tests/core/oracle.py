@@ -44,7 +44,7 @@ def work_out(
     *,
     verified: bool,
 ) -> Truth:
-    """The fixed point for these own addresses, outside address, link relays, static relays, DNS and dead relays."""
+    """The fixed point for these own addresses, external address, link relays, static relays, DNS and dead relays."""
     found = Truth()
     own = {host.ip for host in hosts}
     addresses = [(host.ip, host.ip.version == 6 and bool(host.flags & 1)) for host in sorted(hosts, key=_a4)]

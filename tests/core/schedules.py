@@ -17,9 +17,9 @@ from salsa_agent.core.events import (
     Answered,
     Checked,
     Event,
+    ExternalAddressFound,
     FactsRead,
     LinkRelaysSet,
-    OutsideLearned,
     Resumed,
     ServersRead,
     SettingsRead,
@@ -166,7 +166,7 @@ class Schedule:
         self.world.send(LinkRelaysSet(self.given))
 
     def move_outside(self) -> None:
-        """The NAT gets another outside address, or ends."""
+        """The NAT gets another external address, or ends."""
         text = self.random.choice(OUTSIDES)
         self.world.outside = ip_address(text) if text else None
 
@@ -188,8 +188,8 @@ class Schedule:
         world.in_flight.clear()
         late += [Checked(check, world.verdict(check.key)) for check in world.conversing.values()]
         world.conversing.clear()
-        if world.wishes and (wish := world.wishes[-1]) is not None:
-            late.append(OutsideLearned(wish, world.outside))
+        if world.nat_requests and (request := world.nat_requests[-1]) is not None:
+            late.append(ExternalAddressFound(request, world.outside))
         world.send(*late)
 
     def heal(self) -> None:

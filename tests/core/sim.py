@@ -13,14 +13,14 @@ from salsa_agent.core.events import (
     Check,
     Checked,
     Deed,
+    DiscoverExternalAddress,
     Drop,
     Event,
+    ExternalAddressFound,
     FactsRead,
     FailureReported,
-    ForgetOutside,
-    LearnOutside,
+    ForgetExternalAddress,
     LinkRelaysSet,
-    OutsideLearned,
     Publish,
     RefreshAsked,
     RefreshDone,
@@ -107,7 +107,7 @@ class World:
         self.most_conversing = 0
         self.outside: IPAddress | None = None
         self.nat_silent = False
-        self.wishes: list[LearnOutside | None] = []
+        self.nat_requests: list[DiscoverExternalAddress | None] = []
 
     # --- the tables
 
@@ -207,11 +207,11 @@ class World:
                     return Checked(deed, self.verdict(deed.key))
             case Abandon(check):
                 self.conversing.pop(check.serial, None)
-            case LearnOutside():
-                self.wishes.append(deed)
-                return None if self.nat_silent else OutsideLearned(deed, self.outside)
-            case ForgetOutside():
-                self.wishes.append(None)
+            case DiscoverExternalAddress():
+                self.nat_requests.append(deed)
+                return None if self.nat_silent else ExternalAddressFound(deed, self.outside)
+            case ForgetExternalAddress():
+                self.nat_requests.append(None)
             case Publish(publication):
                 self.published.append(publication)
             case RefreshDone(token):

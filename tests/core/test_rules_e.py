@@ -7,8 +7,8 @@ import pytest
 
 from salsa_agent.core.events import (
     Answered,
+    ExternalAddressFound,
     FactsRead,
-    OutsideLearned,
     RefreshAsked,
     Resumed,
     ServersRead,
@@ -536,10 +536,10 @@ def test_e1_what_changes_while_a_round_verifies_waits_for_the_next_one() -> None
     world.mute = {NOC}
     world.start("165.154.15.1")
     world.pass_time(8.1)  # the DNS part is over, NOC is still spoken to
-    wish = world.wishes[-1]
-    assert wish is not None
+    request = world.nat_requests[-1]
+    assert request is not None
     world.silent = {"1.113.0.203.in-addr.arpa"}
-    world.send(OutsideLearned(wish, ip_address("203.0.113.1")))
+    world.send(ExternalAddressFound(request, ip_address("203.0.113.1")))
     world.speak(NOC)
     assert world.outcomes == ["found"]
     assert world.state == "ready"

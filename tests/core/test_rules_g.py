@@ -1,4 +1,4 @@
-"""Rule G1: the outside address, as a NAT tells it."""
+"""Rule G1: the external address, as a NAT tells it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from salsa_agent.core.events import FactsRead, LearnOutside, OutsideLearned, ServersRead, SettingsRead
+from salsa_agent.core.events import DiscoverExternalAddress, ExternalAddressFound, FactsRead, ServersRead, SettingsRead
 from salsa_agent.core.model import DefaultRoute, Link, RouteChoice
 from salsa_agent.core.settings import Network, Settings
 from tests.core.sim import VIEW, World, at, facts, host, mx
@@ -32,8 +32,8 @@ def start(made: World, *ips: str) -> None:
     made.send(ServersRead(VIEW), FactsRead(facts(*(ips or ("192.168.1.5",)), defaults=[HOME])))
 
 
-def wish(made: World) -> LearnOutside:
-    last = made.wishes[-1]
+def nat_request(made: World) -> DiscoverExternalAddress:
+    last = made.nat_requests[-1]
     assert last is not None
     return last
 
@@ -41,14 +41,18 @@ def wish(made: World) -> LearnOutside:
 def test_g1_off_by_default() -> None:
     made = world(Settings())
     start(made)
-    assert made.wishes == []
+    assert made.nat_requests == []
     assert made.best == ""
 
 
 def test_g1_the_default_gateway_is_asked_and_its_address_counts() -> None:
     made = world()
     start(made)
-    assert (wish(made).method, wish(made).gateway, wish(made).ifindex) == ("nat-pmp", "192.168.1.1", 2)
+    assert (nat_request(made).method, nat_request(made).gateway, nat_request(made).ifindex) == (
+        "nat-pmp",
+        "192.168.1.1",
+        2,
+    )
     assert made.best == f"{NOC}:25"
     assert [(str(e.address.ip), e.address.origin) for e in made.said.evidence] == [
         ("192.168.1.5", "link"),
@@ -59,8 +63,8 @@ def test_g1_the_default_gateway_is_asked_and_its_address_counts() -> None:
 def test_g1_stun_asks_its_server() -> None:
     made = world(STUN)
     start(made)
-    assert (wish(made).method, wish(made).server) == ("stun", "stun.example.net:3479")
-    assert wish(made).servers == VIEW.default
+    assert (nat_request(made).method, nat_request(made).server) == ("stun", "stun.example.net:3479")
+    assert nat_request(made).servers == VIEW.default
     assert made.best == f"{NOC}:25"
 
 
@@ -81,7 +85,7 @@ def test_g1_a_private_result_is_not_used(private: str) -> None:
     assert [str(e.address.ip) for e in made.said.evidence] == ["192.168.1.5"]
 
 
-def test_g1_an_outside_address_that_is_an_own_one_is_nothing_new() -> None:
+def test_g1_an_external_address_that_is_an_own_one_is_nothing_new() -> None:
     made = world(outside="203.0.113.7")
     start(made, "203.0.113.7")
     assert [e.address.origin for e in made.said.evidence] == ["link"]
@@ -95,18 +99,18 @@ def test_g1_a_round_waits_for_it_at_most_the_dns_part() -> None:
     assert made.state == "starting"
     made.pass_time(0.2)
     assert made.state == "ready"
-    made.send(OutsideLearned(wish(made), ip_address(OUTSIDE)))  # retransmission went on
-    assert made.rounds[-1] == "outside address"
+    made.send(ExternalAddressFound(nat_request(made), ip_address(OUTSIDE)))  # retransmission went on
+    assert made.rounds[-1] == "external address"
     assert made.best == f"{NOC}:25"
 
 
 def test_g1_a_changed_answer_starts_a_round() -> None:
     made = world()
     start(made)
-    made.send(OutsideLearned(wish(made), ip_address(OUTSIDE)))
+    made.send(ExternalAddressFound(nat_request(made), ip_address(OUTSIDE)))
     assert made.rounds == ["start"]
-    made.send(OutsideLearned(wish(made), ip_address("198.51.100.9")))
-    assert made.rounds == ["start", "outside address"]
+    made.send(ExternalAddressFound(nat_request(made), ip_address("198.51.100.9")))
+    assert made.rounds == ["start", "external address"]
     assert made.best == ""
 
 
@@ -129,11 +133,11 @@ def test_g1_no_answer_takes_nothing_away_on_an_unchanged_network() -> None:
 def test_g1_on_another_network_the_old_answer_is_void() -> None:
     made = world()
     start(made)
-    old = wish(made)
+    old = nat_request(made)
     made.outside = None
     made.send(FactsRead(facts("192.168.1.9", defaults=[HOME])))
     assert made.best == ""
-    made.send(OutsideLearned(old, ip_address(OUTSIDE)))
+    made.send(ExternalAddressFound(old, ip_address(OUTSIDE)))
     assert made.best == ""
 
 
@@ -142,16 +146,16 @@ def test_g1_a_question_still_on_its_way_is_not_asked_again() -> None:
     made.nat_silent = True
     start(made)
     made.pass_time(9)
-    asked = len(made.wishes)
+    asked = len(made.nat_requests)
     made.refresh()
-    assert len(made.wishes) == asked
+    assert len(made.nat_requests) == asked
 
 
 def test_g1_turned_off_by_a_reload() -> None:
     made = world()
     start(made)
     made.send(SettingsRead(replace(NAT, network=Network())))
-    assert made.wishes[-1] is None
+    assert made.nat_requests[-1] is None
     assert made.best == ""
     assert [e.address.origin for e in made.said.evidence] == ["link"]
 
@@ -163,5 +167,5 @@ def test_g1_turned_off_by_a_reload() -> None:
 def test_g1_no_gateway_nothing_to_ask(route: DefaultRoute) -> None:
     made = world()
     made.send(ServersRead(VIEW), FactsRead(facts("192.168.1.5", defaults=[route])))
-    assert made.wishes == []
+    assert made.nat_requests == []
     assert made.state == "ready"

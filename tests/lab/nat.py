@@ -89,7 +89,7 @@ class Home:
 
     @contextmanager
     def miniupnpd(self, directory: Path) -> Iterator[subprocess.Popen[Any]]:
-        """A NAT-PMP gateway on the router. On SIGUSR1 it announces its outside address."""
+        """A NAT-PMP gateway on the router. On SIGUSR1 it announces its external address."""
         conf = directory / "miniupnpd.conf"
         conf.write_text(_MINIUPNPD)
         argv = ["miniupnpd", "-d", "-f", str(conf), "-P", str(directory / "miniupnpd.pid")]

@@ -52,7 +52,7 @@ def get(bus: Bus, name: str) -> Any:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_g1_the_outside_address_finds_the_relay(tmp_path: Path, method: str) -> None:
+def test_g1_the_external_address_finds_the_relay(tmp_path: Path, method: str) -> None:
     (tmp_path / "config.toml").write_text(METHODS[method])
     with site(tmp_path) as (home, bus):
         argv = [sys.executable, "-m", "salsa_agent.cli.agent", "--config", str(tmp_path / "config.toml")]

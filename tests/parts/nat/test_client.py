@@ -1,4 +1,4 @@
-"""The outside address (rule G1): real gateways and servers end to end, and peers that misbehave on demand."""
+"""The external address (rule G1): real gateways and servers end to end, and peers that misbehave on demand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from salsa_agent.core.events import LearnOutside
+from salsa_agent.core.events import DiscoverExternalAddress
 from salsa_agent.core.model import IPAddress, Server
 from salsa_agent.nat import natpmp, stun
 from salsa_agent.nat.client import Nat
@@ -40,13 +40,13 @@ class Told:
     """A driver, and what it told."""
 
     def __init__(self, hosts_file: Path, **waits: Sequence[float]) -> None:
-        self.told: list[tuple[LearnOutside, IPAddress | None]] = []
+        self.told: list[tuple[DiscoverExternalAddress, IPAddress | None]] = []
         self._news = asyncio.Event()
         self.resolver = Resolver(timeout=2.0, attempts=2, hosts_file=hosts_file)
         self.nat = Nat(self._on_learned, self.resolver, **waits)
 
-    def _on_learned(self, wish: LearnOutside, ip: IPAddress | None) -> None:
-        self.told.append((wish, ip))
+    def _on_learned(self, request: DiscoverExternalAddress, ip: IPAddress | None) -> None:
+        self.told.append((request, ip))
         self._news.set()
 
     @property
@@ -66,11 +66,11 @@ class Told:
         """Wait until so many answers were told."""
         await self.until(lambda: len(self.told) >= number)
 
-    async def learn(self, wish: LearnOutside) -> IPAddress | None:
-        """The first answer to this wish."""
-        self.nat.learn(wish)
-        await self.until(lambda: any(of == wish for of, _ in self.told))
-        return next(ip for of, ip in self.told if of == wish)
+    async def learn(self, request: DiscoverExternalAddress) -> IPAddress | None:
+        """The first answer to this request."""
+        self.nat.discover(request)
+        await self.until(lambda: any(of == request for of, _ in self.told))
+        return next(ip for of, ip in self.told if of == request)
 
 
 class Peer:
@@ -133,12 +133,14 @@ def told(tmp_path: Path) -> Callable[..., Told]:
     return lambda **waits: Told(tmp_path / "no-hosts", **waits)
 
 
-def pmp_wish(home: Home, serial: int = 1, link: str = "up0") -> LearnOutside:
-    return LearnOutside(serial, "nat-pmp", home.client.index(link), gateway=GATEWAY)
+def pmp_request(home: Home, serial: int = 1, link: str = "up0") -> DiscoverExternalAddress:
+    return DiscoverExternalAddress(serial, "nat-pmp", home.client.index(link), gateway=GATEWAY)
 
 
-def stun_wish(home: Home, server: str = SERVER, serial: int = 1, servers: tuple[Server, ...] = ()) -> LearnOutside:
-    return LearnOutside(serial, "stun", home.client.index("up0"), server=server, servers=servers)
+def stun_request(
+    home: Home, server: str = SERVER, serial: int = 1, servers: tuple[Server, ...] = ()
+) -> DiscoverExternalAddress:
+    return DiscoverExternalAddress(serial, "stun", home.client.index("up0"), server=server, servers=servers)
 
 
 def pmp(ip: IPAddress = OUTSIDE, result: int = 0) -> bytes:
@@ -152,12 +154,12 @@ def binding(request: bytes, ip: IPAddress = OUTSIDE) -> bytes:
 # --- NAT-PMP with a real gateway
 
 
-async def test_g1_nat_pmp_learns_the_routers_outside_address(
+async def test_g1_nat_pmp_learns_the_routers_external_address(
     home: Home, told: Callable[..., Told], tmp_path: Path
 ) -> None:
     it = told()
     with home.miniupnpd(tmp_path):
-        assert await it.learn(pmp_wish(home)) == ip_address(ROUTER_OUTSIDE)
+        assert await it.learn(pmp_request(home)) == ip_address(ROUTER_OUTSIDE)
     await it.nat.close()
 
 
@@ -166,7 +168,7 @@ async def test_g1_nat_pmp_a_changed_address_is_announced_and_told(
 ) -> None:
     it = told()
     with home.miniupnpd(tmp_path) as gateway:
-        assert await it.learn(pmp_wish(home)) == ip_address(ROUTER_OUTSIDE)
+        assert await it.learn(pmp_request(home)) == ip_address(ROUTER_OUTSIDE)
         home.router.batch([f"addr del {ROUTER_OUTSIDE}/24 dev wan0", "addr add 11.22.33.77/24 dev wan0"])
         try:
             gateway.send_signal(signal.SIGUSR1)
@@ -185,7 +187,7 @@ async def test_g1_nat_pmp_a_gateway_without_an_address_gives_none(
     home.router.ip("addr", "del", f"{ROUTER_OUTSIDE}/24", "dev", "wan0")
     try:
         with home.miniupnpd(tmp_path):
-            assert await it.learn(pmp_wish(home)) is None
+            assert await it.learn(pmp_request(home)) is None
     finally:
         home.router.ip("addr", "add", f"{ROUTER_OUTSIDE}/24", "dev", "wan0")
     await it.nat.close()
@@ -194,20 +196,20 @@ async def test_g1_nat_pmp_a_gateway_without_an_address_gives_none(
 async def test_g1_nat_pmp_no_gateway_at_the_port_is_known_at_once(home: Home, told: Callable[..., Told]) -> None:
     """By ICMP port unreachable; the nine requests would take two minutes."""
     it = told()
-    assert await it.learn(pmp_wish(home)) is None
+    assert await it.learn(pmp_request(home)) is None
     await it.nat.close()
 
 
 # --- STUN with a real server
 
 
-async def test_g1_stun_learns_the_routers_outside_address(
+async def test_g1_stun_learns_the_routers_external_address(
     home: Home, told: Callable[..., Told], tmp_path: Path
 ) -> None:
     it = told()
     with home.coturn(tmp_path, home.outside, SERVER):
-        assert await it.learn(stun_wish(home)) == ip_address(ROUTER_OUTSIDE)
-        assert await it.learn(stun_wish(home, f"{SERVER}:3478", serial=2)) == ip_address(ROUTER_OUTSIDE)
+        assert await it.learn(stun_request(home)) == ip_address(ROUTER_OUTSIDE)
+        assert await it.learn(stun_request(home, f"{SERVER}:3478", serial=2)) == ip_address(ROUTER_OUTSIDE)
     await it.nat.close()
 
 
@@ -218,10 +220,10 @@ async def test_g1_stun_a_servers_name_is_looked_up_at_the_wishs_servers(
     servers = (Server(SERVER, ifindex=home.client.index("up0")),)
     records = (f"stun.example,{SERVER}", "six.example,2001:db8:ffff::1")
     with home.dnsmasq(tmp_path, *records), home.coturn(tmp_path, home.outside, SERVER, port=3479):
-        wish = stun_wish(home, "stun.example:3479", servers=servers)
-        assert await it.learn(wish) == ip_address(ROUTER_OUTSIDE)
+        request = stun_request(home, "stun.example:3479", servers=servers)
+        assert await it.learn(request) == ip_address(ROUTER_OUTSIDE)
         for serial, name in enumerate(("none.example", "six.example"), 2):  # without a way to it
-            assert await it.learn(stun_wish(home, name, serial, servers)) is None
+            assert await it.learn(stun_request(home, name, serial, servers)) is None
     await it.nat.close()
 
 
@@ -237,8 +239,8 @@ async def test_g1_stun_a_servers_ipv4_addresses_are_asked_first_and_at_once(
         home.coturn(tmp_path, home.outside, SERVER),
         home.coturn(tmp_path / "six", home.router, GATEWAY6),
     ):
-        wish = stun_wish(home, "stun.example", servers=(Server(SERVER),))
-        assert await it.learn(wish) == ip_address(ROUTER_OUTSIDE)
+        request = stun_request(home, "stun.example", servers=(Server(SERVER),))
+        assert await it.learn(request) == ip_address(ROUTER_OUTSIDE)
     await it.nat.close()
 
 
@@ -248,22 +250,22 @@ async def test_g1_stun_a_server_may_stand_in_the_hosts_file(
     (tmp_path / "no-hosts").write_text(f"{SERVER} stun\n")
     it = told()
     with home.coturn(tmp_path, home.outside, SERVER):
-        assert await it.learn(stun_wish(home, "stun")) == ip_address(ROUTER_OUTSIDE)
+        assert await it.learn(stun_request(home, "stun")) == ip_address(ROUTER_OUTSIDE)
     await it.nat.close()
 
 
 async def test_g1_stun_over_ipv6(home: Home, told: Callable[..., Told], tmp_path: Path) -> None:
     it = told()
     with home.dnsmasq(tmp_path, f"six.example,{GATEWAY6}"), home.coturn(tmp_path, home.router, GATEWAY6):
-        assert await it.learn(stun_wish(home, f"[{GATEWAY6}]:3478")) == ip_address(CLIENT6)
-        named = stun_wish(home, "six.example", serial=2, servers=(Server(SERVER),))
+        assert await it.learn(stun_request(home, f"[{GATEWAY6}]:3478")) == ip_address(CLIENT6)
+        named = stun_request(home, "six.example", serial=2, servers=(Server(SERVER),))
         assert await it.learn(named) == ip_address(CLIENT6)
     await it.nat.close()
 
 
 async def test_g1_stun_no_server_at_the_port_is_known_at_once(home: Home, told: Callable[..., Told]) -> None:
     it = told()
-    assert await it.learn(stun_wish(home)) is None
+    assert await it.learn(stun_request(home)) is None
     await it.nat.close()
 
 
@@ -272,7 +274,7 @@ async def test_g1_stun_host_unreachable_is_no_end(home: Home, told: Callable[...
     it = told(stun_waits=HASTY)
     home.router.ip("route", "add", "unreachable", f"{SERVER}/32")
     try:
-        it.nat.learn(stun_wish(home))
+        it.nat.discover(stun_request(home))
         with closing(Peer(home.outside, SERVER, STUN_PORT)) as server:
             await _counter(home, "IcmpInDestUnreachs", 2)
             assert not it.told
@@ -291,7 +293,7 @@ async def test_g1_stun_a_request_that_cannot_be_sent_is_no_end(home: Home, told:
     with closing(Peer(home.outside, SERVER, STUN_PORT)) as server:
         home.client.run(["nft", "-f", "-"], input=_WALL)
         try:
-            it.nat.learn(stun_wish(home))
+            it.nat.discover(stun_request(home))
             await _until(lambda: "packets 0 " not in home.client.run(["nft", "list", "table", "inet", "wall"]))
             assert not it.told
         finally:
@@ -329,7 +331,7 @@ async def test_g1_nat_pmp_asks_nine_times_at_doubling_intervals(home: Home, told
     waits = tuple(wait / 100 for wait in natpmp.WAITS)
     it = told(natpmp_waits=waits)
     with closing(Peer(home.router, GATEWAY, NATPMP_PORT)) as gateway:
-        assert await it.learn(pmp_wish(home)) is None
+        assert await it.learn(pmp_request(home)) is None
         requests = gateway.requests()
     assert [data for data, _, _ in requests] == [b"\0\0"] * 9
     assert len({sender for _, sender, _ in requests}) == 1
@@ -341,7 +343,7 @@ async def test_g1_stun_asks_seven_times_at_doubling_intervals(home: Home, told: 
     waits = tuple(wait / 50 for wait in stun.WAITS)
     it = told(stun_waits=waits)
     with closing(Peer(home.outside, SERVER, STUN_PORT)) as server:
-        assert await it.learn(stun_wish(home)) is None
+        assert await it.learn(stun_request(home)) is None
         requests = server.requests()
     assert len(requests) == 7
     assert len({(data, sender) for data, sender, _ in requests}) == 1  # one transaction
@@ -360,7 +362,7 @@ async def test_g1_each_transaction_has_its_own_id_and_source_port(home: Home, to
     seen = []
     with closing(Peer(home.outside, SERVER, STUN_PORT)) as server:
         for serial in range(4):
-            it.nat.learn(stun_wish(home, serial=serial))
+            it.nat.discover(stun_request(home, serial=serial))
             request, sender = await server.request()
             seen.append((request[8:20], sender[1]))
             server.send(binding(request), sender)
@@ -374,7 +376,7 @@ async def test_g1_each_transaction_has_its_own_id_and_source_port(home: Home, to
 async def test_g1_an_answer_to_a_later_request_counts(home: Home, told: Callable[..., Told], method: str) -> None:
     it = told(natpmp_waits=HASTY, stun_waits=HASTY)
     with closing(_peer(home, method)) as peer:
-        it.nat.learn(_wish(home, method))
+        it.nat.discover(_request(home, method))
         for _ in range(3):
             request, sender = await peer.request()
         peer.send(_answer(method, request), sender)
@@ -386,8 +388,8 @@ def _peer(home: Home, method: str) -> Peer:
     return Peer(home.router, GATEWAY, NATPMP_PORT) if method == "nat-pmp" else Peer(home.outside, SERVER, STUN_PORT)
 
 
-def _wish(home: Home, method: str, serial: int = 1) -> LearnOutside:
-    return pmp_wish(home, serial) if method == "nat-pmp" else stun_wish(home, serial=serial)
+def _request(home: Home, method: str, serial: int = 1) -> DiscoverExternalAddress:
+    return pmp_request(home, serial) if method == "nat-pmp" else stun_request(home, serial=serial)
 
 
 def _answer(method: str, request: bytes, ip: IPAddress = OUTSIDE) -> bytes:
@@ -404,7 +406,7 @@ async def test_g1_nat_pmp_answers_from_elsewhere_are_dropped(home: Home, told: C
         closing(Peer(home.router, GATEWAY, 5555)) as other_port,
         closing(Peer(home.neighbour, NEIGHBOUR, NATPMP_PORT)) as neighbour,
     ):
-        it.nat.learn(pmp_wish(home))
+        it.nat.discover(pmp_request(home))
         _, sender = await gateway.request()
         neighbour.send(pmp(FORGED), sender)
         other_port.send(pmp(FORGED), sender)
@@ -421,7 +423,7 @@ async def test_g1_stun_answers_from_elsewhere_or_to_others_are_dropped(home: Hom
         closing(Peer(home.outside, SERVER, STUN_PORT)) as server,
         closing(Peer(home.neighbour, NEIGHBOUR, 3478)) as lan,
     ):
-        it.nat.learn(stun_wish(home))
+        it.nat.discover(stun_request(home))
         request, seen = await server.request()
         inside = (lab.CLIENT, seen[1])  # masquerading keeps the port where it can
         lan.send(binding(request, FORGED), inside)
@@ -438,7 +440,7 @@ async def test_g1_nat_pmp_only_the_gateways_announcements_are_heard(home: Home, 
         closing(Peer(home.router, GATEWAY, NATPMP_PORT)) as gateway,
         closing(Peer(home.neighbour, NEIGHBOUR, NATPMP_PORT)) as neighbour,
     ):
-        it.nat.learn(pmp_wish(home))
+        it.nat.discover(pmp_request(home))
         _, sender = await gateway.request()
         gateway.send(pmp(), sender)
         await it.until(lambda: it.ips == [OUTSIDE])
@@ -457,7 +459,7 @@ async def test_g1_nat_pmp_only_the_gateways_announcements_are_heard(home: Home, 
 async def test_g1_nat_pmp_an_announcement_is_not_undone_by_silence(home: Home, told: Callable[..., Told]) -> None:
     it = told(natpmp_waits=(0.1, 0.1))
     with closing(Peer(home.router, GATEWAY, NATPMP_PORT)) as gateway:
-        it.nat.learn(pmp_wish(home))
+        it.nat.discover(pmp_request(home))
         await gateway.request()
         gateway.announce(pmp())
         await gateway.request()
@@ -474,7 +476,7 @@ async def test_g1_nat_pmp_a_taken_port_costs_the_announcements_only(home: Home, 
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as taken:
         taken.bind(("224.0.0.1", 5350))  # not shared
         with closing(Peer(home.router, GATEWAY, NATPMP_PORT)) as gateway:
-            it.nat.learn(pmp_wish(home))
+            it.nat.discover(pmp_request(home))
             _, sender = await gateway.request()
             gateway.send(pmp(), sender)
             await it.until(lambda: it.ips == [OUTSIDE])
@@ -485,7 +487,7 @@ async def test_g1_nat_pmp_announcements_are_shared_with_other_programs(home: Hom
     first, second = told(natpmp_waits=SLOW), told(natpmp_waits=SLOW)
     with closing(Peer(home.router, GATEWAY, NATPMP_PORT)) as gateway:
         for it in (first, second):
-            it.nat.learn(pmp_wish(home))
+            it.nat.discover(pmp_request(home))
             _, sender = await gateway.request()
             gateway.send(pmp(), sender)
             await it.count(1)
@@ -509,7 +511,7 @@ async def test_g1_two_links_with_the_same_gateway_address_are_kept_apart(home: H
             closing(Peer(second, GATEWAY, NATPMP_PORT)) as at_two,
         ):
             for it, gateway, link, ip in ((one, at_one, "up0", OUTSIDE), (two, at_two, "up1", OTHER)):
-                it.nat.learn(pmp_wish(home, link=link))
+                it.nat.discover(pmp_request(home, link=link))
                 _, sender = await gateway.request()
                 gateway.send(pmp(ip), sender)
                 await it.count(1)
@@ -532,7 +534,7 @@ async def test_g1_stun_an_error_ends_the_transaction(home: Home, told: Callable[
     it = told(stun_waits=SLOW)
     alternate = attribute(0x8023, bytes((0, 1)) + struct.pack("!H", 3479) + ip_address(SERVER).packed)
     with closing(Peer(home.outside, SERVER, STUN_PORT)) as server, closing(Peer(home.outside, SERVER, 3479)) as other:
-        it.nat.learn(stun_wish(home))
+        it.nat.discover(stun_request(home))
         request, sender = await server.request()
         what = attribute(0x0009, bytes((0, 0, code // 100, code % 100)))
         server.send(message(what, alternate, kind=ERROR, of=request[8:20]), sender)
@@ -543,8 +545,8 @@ async def test_g1_stun_an_error_ends_the_transaction(home: Home, told: Callable[
 
 async def test_g1_a_link_that_is_gone_gives_none(home: Home, told: Callable[..., Told]) -> None:
     it = told()
-    assert await it.learn(LearnOutside(1, "nat-pmp", 4711, gateway=GATEWAY)) is None
-    assert await it.learn(LearnOutside(2, "stun", 4711, server=SERVER)) is None
+    assert await it.learn(DiscoverExternalAddress(1, "nat-pmp", 4711, gateway=GATEWAY)) is None
+    assert await it.learn(DiscoverExternalAddress(2, "stun", 4711, server=SERVER)) is None
     await it.nat.close()
 
 
@@ -552,7 +554,7 @@ async def test_g1_a_defect_of_the_agent_is_no_answer(home: Home, told: Callable[
     """Made with a lookup that breaks the resolver's promise, for want of a real defect."""
     it = told()
     it.resolver.ask = None  # type: ignore[assignment, method-assign]
-    assert await it.learn(stun_wish(home, "stun.example")) is None
+    assert await it.learn(stun_request(home, "stun.example")) is None
     await it.nat.close()
 
 
@@ -563,32 +565,32 @@ async def test_g1_the_log_has_a_line_for_a_change_and_none_for_a_repetition(
     caplog.set_level("INFO", "salsa-agent")
     with closing(Peer(home.router, GATEWAY, NATPMP_PORT)) as gateway:
         for serial, data in enumerate((pmp(), pmp(), pmp(result=3), pmp(result=3))):
-            it.nat.learn(pmp_wish(home, serial))
+            it.nat.discover(pmp_request(home, serial))
             _, sender = await gateway.request()
             gateway.send(data, sender)
             await it.count(serial + 1)
     assert [record.getMessage() for record in caplog.records] == [
         f"nat-pmp: gateway {GATEWAY} says: {OUTSIDE}",
-        f"nat-pmp: gateway {GATEWAY} says: no outside address (network failure)",
+        f"nat-pmp: gateway {GATEWAY} says: no external address (network failure)",
     ]
     await it.nat.close()
 
 
-# --- one wish at a time, and nothing left
+# --- one request at a time, and nothing left
 
 
 @pytest.mark.parametrize("method", ["nat-pmp", "stun"])
 async def test_g1_a_replaced_wish_tells_nothing_more(home: Home, told: Callable[..., Told], method: str) -> None:
     it = told(natpmp_waits=SLOW, stun_waits=SLOW)
     with closing(_peer(home, method)) as peer:
-        it.nat.learn(_wish(home, method, 1))
+        it.nat.discover(_request(home, method, 1))
         old, old_sender = await peer.request()
-        peer.send(_answer(method, old, FORGED), old_sender)  # it is there before the wish is replaced
-        it.nat.learn(_wish(home, method, 2))
+        peer.send(_answer(method, old, FORGED), old_sender)  # it is there before the request is replaced
+        it.nat.discover(_request(home, method, 2))
         new, new_sender = await peer.request()
         peer.send(_answer(method, new), new_sender)
         await it.until(lambda: bool(it.told))
-    assert it.told == [(_wish(home, method, 2), OUTSIDE)]
+    assert it.told == [(_request(home, method, 2), OUTSIDE)]
     await it.nat.close()
 
 
@@ -599,7 +601,7 @@ async def test_g1_a_forgotten_wish_tells_nothing_and_leaves_nothing(
     it = told(natpmp_waits=SLOW, stun_waits=SLOW)
     before = asyncio.all_tasks()
     with closing(_peer(home, method)) as peer:
-        it.nat.learn(_wish(home, method))
+        it.nat.discover(_request(home, method))
         request, sender = await peer.request()
         peer.send(_answer(method, request), sender)
         it.nat.forget()
@@ -613,9 +615,9 @@ async def test_g1_a_forgotten_wish_tells_nothing_and_leaves_nothing(
 async def test_g1_close_ends_a_wish_that_has_only_begun(home: Home, told: Callable[..., Told]) -> None:
     it = told()
     before = asyncio.all_tasks()
-    it.nat.learn(stun_wish(home, "stun.example", servers=(Server("11.22.33.200"),)))  # nobody is there
+    it.nat.discover(stun_request(home, "stun.example", servers=(Server("11.22.33.200"),)))  # nobody is there
     await it.nat.close()
-    it.nat.learn(stun_wish(home, "stun.example", servers=(Server("11.22.33.200"),)))
+    it.nat.discover(stun_request(home, "stun.example", servers=(Server("11.22.33.200"),)))
     await _until(lambda: bool(home.client.run(["ss", "-H", "-una"])))
     await it.nat.close()
     await it.nat.close()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from salsa_agent.core.model import IPAddress
 from salsa_agent.nat import natpmp, stun
-from salsa_agent.nat.answer import Statement
-from salsa_agent.nat.stun_message import parse, request
+from salsa_agent.nat.answer import MappedAddress
+from salsa_agent.nat.stun_message import binding_request, parse
 
 TRANSACTION = bytes.fromhex("b7e7a701bc34d686fa87dfae")
 # RFC 5769 2.2 and 2.3
@@ -58,14 +58,14 @@ def with_fingerprint(*attributes: bytes, wrong: int = 0) -> bytes:
 
 
 def test_g1_stun_request_is_a_binding_request_with_the_magic_cookie() -> None:
-    assert request(TRANSACTION) == bytes.fromhex("000100002112a442") + TRANSACTION
+    assert binding_request(TRANSACTION) == bytes.fromhex("000100002112a442") + TRANSACTION
 
 
 @pytest.mark.parametrize(
     ("sample", "ip"), [(SAMPLE_V4, "192.0.2.1"), (SAMPLE_V6, "2001:db8:1234:5678:11:2233:4455:6677")]
 )
 def test_g1_stun_rfc_5769_samples(sample: bytes, ip: str) -> None:
-    assert parse(sample, TRANSACTION) == Statement(ip_address(ip))
+    assert parse(sample, TRANSACTION) == MappedAddress(ip_address(ip))
 
 
 @pytest.mark.parametrize("sample", [SAMPLE_V4, SAMPLE_V6], ids=["IPv4", "IPv6"])
@@ -79,7 +79,7 @@ def test_g1_stun_a_damaged_sample_is_discarded(sample: bytes) -> None:
 
 def test_g1_stun_other_transactions_cookies_and_classes_are_discarded() -> None:
     good = xor_mapped(OUTSIDE)
-    assert parse(message(good), TRANSACTION) == Statement(OUTSIDE)
+    assert parse(message(good), TRANSACTION) == MappedAddress(OUTSIDE)
     assert parse(message(good, of=bytes(12)), TRANSACTION) is None
     assert parse(message(good, cookie=0x2112A443), TRANSACTION) is None
     for kind in (0x0001, 0x0011, 0x0102, 0x0103, 0x4101, 0x8101):  # request, indication, other methods, no STUN
@@ -88,7 +88,7 @@ def test_g1_stun_other_transactions_cookies_and_classes_are_discarded() -> None:
 
 def test_g1_stun_fingerprint_is_checked_where_present() -> None:
     good = xor_mapped(OUTSIDE)
-    assert parse(with_fingerprint(good), TRANSACTION) == Statement(OUTSIDE)
+    assert parse(with_fingerprint(good), TRANSACTION) == MappedAddress(OUTSIDE)
     assert parse(with_fingerprint(good, wrong=1), TRANSACTION) is None
     not_last = message(with_fingerprint()[20:], good)
     assert parse(not_last, TRANSACTION) is None
@@ -97,13 +97,13 @@ def test_g1_stun_fingerprint_is_checked_where_present() -> None:
 def test_g1_stun_unknown_comprehension_required_attribute_fails_the_transaction() -> None:
     good = xor_mapped(OUTSIDE)
     said = parse(message(attribute(UNKNOWN_REQUIRED, b"x"), good), TRANSACTION)
-    assert said == Statement(None, "attribute 0x7fff is not understood")
-    assert parse(message(attribute(UNKNOWN_OPTIONAL, b"x"), good), TRANSACTION) == Statement(OUTSIDE)
+    assert said == MappedAddress(None, "attribute 0x7fff is not understood")
+    assert parse(message(attribute(UNKNOWN_OPTIONAL, b"x"), good), TRANSACTION) == MappedAddress(OUTSIDE)
 
 
 def test_g1_stun_attributes_of_rfc_3489_do_no_harm() -> None:
     source, changed = attribute(0x0004, bytes(8)), attribute(0x0005, bytes(8))
-    assert parse(message(source, changed, xor_mapped(OUTSIDE)), TRANSACTION) == Statement(OUTSIDE)
+    assert parse(message(source, changed, xor_mapped(OUTSIDE)), TRANSACTION) == MappedAddress(OUTSIDE)
 
 
 def test_g1_stun_mapped_address_is_no_substitute() -> None:
@@ -113,7 +113,7 @@ def test_g1_stun_mapped_address_is_no_substitute() -> None:
 
 
 def test_g1_stun_the_first_of_equal_attributes_counts() -> None:
-    assert parse(message(xor_mapped(OUTSIDE), xor_mapped(ip_address("9.9.9.9"))), TRANSACTION) == Statement(OUTSIDE)
+    assert parse(message(xor_mapped(OUTSIDE), xor_mapped(ip_address("9.9.9.9"))), TRANSACTION) == MappedAddress(OUTSIDE)
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_g1_stun_the_first_of_equal_attributes_counts() -> None:
 )
 def test_g1_stun_what_follows_message_integrity_does_not_count(integrity: bytes) -> None:
     said = parse(message(integrity, xor_mapped(OUTSIDE), attribute(UNKNOWN_REQUIRED, b"")), TRANSACTION)
-    assert said == Statement(None, "no XOR-MAPPED-ADDRESS in the answer")
-    assert parse(with_fingerprint(xor_mapped(OUTSIDE), integrity), TRANSACTION) == Statement(OUTSIDE)
+    assert said == MappedAddress(None, "no XOR-MAPPED-ADDRESS in the answer")
+    assert parse(with_fingerprint(xor_mapped(OUTSIDE), integrity), TRANSACTION) == MappedAddress(OUTSIDE)
     assert parse(with_fingerprint(xor_mapped(OUTSIDE), integrity, wrong=1), TRANSACTION) is None
 
 
@@ -136,11 +136,11 @@ def test_g1_stun_a_malformed_or_foreign_address_is_none(value: bytes) -> None:
 
 @pytest.mark.parametrize("code", [300, 400, 420, 500, 599])
 def test_g1_stun_errors_are_said_by_number_alone(code: int) -> None:
-    assert parse(error(code), TRANSACTION) == Statement(None, f"error {code}")
+    assert parse(error(code), TRANSACTION) == MappedAddress(None, f"error {code}")
 
 
 def test_g1_stun_an_error_without_a_code_is_one() -> None:
-    assert parse(message(kind=ERROR), TRANSACTION) == Statement(None, "an error without a code")
+    assert parse(message(kind=ERROR), TRANSACTION) == MappedAddress(None, "an error without a code")
 
 
 @given(st.binary(max_size=200))
@@ -173,7 +173,7 @@ def test_g1_stun_any_well_formed_attributes_are_read_without_an_exception(
 
 @given(st.ip_addresses(), st.binary(min_size=12, max_size=12))
 def test_g1_stun_every_address_comes_out_as_it_is(ip: IPAddress, of: bytes) -> None:
-    assert parse(message(xor_mapped(ip, of), of=of), of) == Statement(ip)
+    assert parse(message(xor_mapped(ip, of), of=of), of) == MappedAddress(ip)
 
 
 def test_g1_stun_times_are_those_of_rfc_8489() -> None:
@@ -194,7 +194,7 @@ def test_g1_nat_pmp_request_is_version_0_opcode_0() -> None:
 
 
 def test_g1_nat_pmp_response_gives_the_address() -> None:
-    assert natpmp.parse(response()) == Statement(OUTSIDE)
+    assert natpmp.parse(response()) == MappedAddress(OUTSIDE)
 
 
 @pytest.mark.parametrize("result", [1, 2, 3, 4, 5, 6, 0xFFFF])

@@ -12,6 +12,7 @@ from salsa_agent.core.model import (
     Answer,
     CheckResult,
     IPAddress,
+    LinkInfo,
     LinkRelays,
     NetworkFacts,
     Publication,
@@ -88,6 +89,12 @@ class LinkRelaysSet(NamedTuple):
     links: tuple[LinkRelays, ...]
 
 
+class LinkInfoRead(NamedTuple):
+    """What else the links say was read: their domains and connections (F4), all links together."""
+
+    infos: tuple[LinkInfo, ...]
+
+
 Event = (
     FactsRead
     | ServersRead
@@ -99,6 +106,7 @@ Event = (
     | ExternalAddressFound
     | FailureReported
     | LinkRelaysSet
+    | LinkInfoRead
 )
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 IPAddress = IPv4Address | IPv6Address
 
+SUBMISSIONS_PORT = 465  # RFC 8314 section 3.3
 MAX_IFINDEX = (1 << 31) - 1  # the kernel's interface indexes are of type int
 FIRST_IPV6 = 1 << 128  # the least number of an IPv6 address; see `number_of`
 
@@ -25,6 +26,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # a null MX (RFC 7505)
     FAILED = "failed"
     PENDING = "pending"
+    SITE = "site"  # of an address only: a site with `use = "only"` holds, so the reverse tree is not asked (rule C10)
 
 
 class Verdict(StrEnum):
@@ -36,12 +38,17 @@ class Verdict(StrEnum):
 
 
 class Source(StrEnum):
-    """Where a relay came from; `NONE` stands for the best relay only, when there is none."""
+    """Where a relay came from. `NONE` is the source of the best relay when there is none."""
 
-    LINK = "link"
-    DNS = "dns"
-    STATIC = "static"
+    SITE = "site"  # the administrator's table of networks (rule C10)
+    LINK = "link"  # the link's own configuration, such as DHCP option 69 (rule C9)
+    DNS = "dns"  # MX records of the reverse tree
+    SENDER = "sender"  # the administrator's table of senders (rule C11)
+    STATIC = "static"  # `static.relays`
     NONE = "none"
+
+
+ADMINISTRATOR = frozenset({Source.SITE, Source.SENDER, Source.STATIC})  # sources that rule C8 trusts as configured
 
 
 class State(StrEnum):
@@ -60,6 +67,7 @@ class RRType(StrEnum):
     MX = "MX"
     A = "A"
     AAAA = "AAAA"
+    SRV = "SRV"
 
 
 # --- what the kernel says -------------------------------------------------------------------------------------------
@@ -85,7 +93,8 @@ class HostAddress:
     """One address of the host as the kernel lists it.
 
     `ip` is IFA_LOCAL where present, else IFA_ADDRESS; `flags` are the 32-bit IFA_FLAGS where present, else the header's
-    (linux/if_addr.h). `preferred`: preferred lifetime in seconds was not 0.
+    (linux/if_addr.h). `preferred`: preferred lifetime in seconds was not 0. `prefixlen`: ifa_prefixlen of the header;
+    None: not known.
     """
 
     ip: IPAddress
@@ -93,6 +102,7 @@ class HostAddress:
     scope: int
     flags: int
     preferred: bool = True
+    prefixlen: int | None = None
     number: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -181,6 +191,11 @@ class Question:
     servers: tuple[Server, ...]
     hosts: bool = False
 
+    @property
+    def of_network(self) -> bool:
+        """Whether the answer belongs to the network that it was learned on; an SRV set is its domain's (rule C12)."""
+        return self.rtype is not RRType.SRV
+
     def __hash__(self) -> int:
         return hash(self.name)  # enough, and a fifth of the time: questions are the keys of everything
 
@@ -190,6 +205,15 @@ class Mx(NamedTuple):
 
     preference: int
     exchange: str
+
+
+class Srv(NamedTuple):
+    """One SRV record (RFC 2782), the target as the resolver printed it (a trailing dot or not, any case)."""
+
+    priority: int
+    weight: int
+    port: int
+    target: str
 
 
 class Answer(NamedTuple):
@@ -210,6 +234,7 @@ class Answer(NamedTuple):
     elapsed: float = 0.0
     reason: str = ""
     alias_of: str = ""
+    srv: tuple[Srv, ...] = ()
 
 
 class Asked(NamedTuple):
@@ -230,6 +255,28 @@ class RelayKey(NamedTuple):
     port: int
 
 
+class SrvEntry(NamedTuple):
+    """`srv:DOMAIN` in the configuration: the relays that the SRV records of `domain` name (rule C12)."""
+
+    domain: str  # lower case, no trailing dot
+
+
+RelayEntry = RelayKey | SrvEntry  # a relay as the administrator configures it
+
+
+class LinkInfo(NamedTuple):
+    """What else is known of a link, for the criteria of sites (rules C10, F4).
+
+    `domains`: its search and routing domains, lower case without final dot; the root domain is `.`. `connection_id`
+    and `connection_uuid`: of the NetworkManager connection that is active on it; empty: none.
+    """
+
+    ifindex: int
+    domains: tuple[str, ...] = ()
+    connection_id: str = ""
+    connection_uuid: str = ""
+
+
 class LinkRelays(NamedTuple):
     """What the configuration of one link gives (C9), known by its index and its name. Ports are filled in later."""
 
@@ -239,35 +286,61 @@ class LinkRelays(NamedTuple):
 
 
 class Relay(NamedTuple):
-    """One entry of the list before its verdict: what it is and where it came from."""
+    """One entry of the list before its verdict: what it is and where it came from.
+
+    `administrator`: its source, or that of an entry further down with the same host and port, is `site`, `sender` or
+    `static`: the rules for the administrator's relays (C8, D10, D11) hold for it. `srv`: the service of the SRV record
+    that it came from, `submissions` or `submission` (rule C12); empty: it came from none.
+    """
 
     key: RelayKey
     source: Source
     addresses: tuple[IPAddress, ...] = ()  # where it is spoken to; of a static name they are looked up later
-    preference: int | None = None
-    name: str = ""  # the reverse name that answered
+    preference: int | None = None  # of the MX record, or the priority of the SRV record
+    name: str = ""  # the reverse name or SRV name that answered
     level: int | None = None
     address: str = ""  # the own address
     interface: str = ""
     authenticated: bool | None = None
     expires: float | None = None  # engine time; see Publication
+    site: str = ""  # the name of the site that gave it (rule C10)
+    srv: str = ""
+    administrator: bool = False
+
+    @property
+    def implicit_tls(self) -> bool:
+        """Whether TLS begins with the first octet (RFC 8314 section 3.3): port 465, or from `_submissions`."""
+        return self.key.port == SUBMISSIONS_PORT or self.srv == "submissions"
 
 
 class CheckResult(NamedTuple):
-    """What came of one conversation with a relay (rule D1). `reason`: printable ASCII, at most 200 characters."""
+    """What came of one conversation with a relay (rules D1, D9, D10).
+
+    `reason`: printable ASCII, at most 200 characters. `tls`: `implicit`, `starttls`, `none`; empty: not known. `auth`:
+    AUTH is offered, None: not known. `wants_auth`: mail is taken only after AUTH. `permanent`: only an administrator
+    can mend it. `transient_reply`: the relay answered with a 4xx.
+    """
 
     verdict: Verdict
     reason: str = ""
     starttls: bool | None = None
+    tls: str = ""
+    auth: bool | None = None
+    wants_auth: bool = False
+    permanent: bool = False
+    transient_reply: bool = False
 
 
 class ListedRelay(NamedTuple):
-    """A relay of the published list, with its verdict."""
+    """A relay of the published list, with its verdict. `tls`, `auth` and `wants_auth` as in `CheckResult`."""
 
     relay: Relay
     verdict: Verdict = Verdict.UNVERIFIED
     reason: str = ""
     starttls: bool | None = None
+    tls: str = ""
+    auth: bool | None = None
+    wants_auth: bool = False
 
 
 class Evidence(NamedTuple):
@@ -300,6 +373,20 @@ class Best(NamedTuple):
 NO_RELAY = Best()
 
 
+class SenderChoice(NamedTuple):
+    """What is published for one `[[sender]]` of the configuration (rule C11).
+
+    `address`: its patterns. `network`: `never`, `last` or `first`. `decided`: its best relay is known; until then
+    `best` is `NO_RELAY`.
+    """
+
+    address: tuple[str, ...]
+    network: str = "never"
+    best: Best = NO_RELAY
+    relays: tuple[ListedRelay, ...] = ()
+    decided: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Publication:
     """What the outside is told. Times are engine time (seconds on the clock passed as `now`)."""
@@ -310,3 +397,4 @@ class Publication:
     evidence: tuple[Evidence, ...] = ()
     changed: float | None = None  # when `best` last changed; None: never
     dropped: tuple[Dropped, ...] = field(default=(), compare=False)
+    senders: tuple[SenderChoice, ...] = ()  # in the order of the configuration

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from salsa_agent.core.events import Deed, Publish
-from salsa_agent.core.model import Best, Dropped, Evidence, ListedRelay, Publication, RelayKey, State, Verdict
+from salsa_agent.core.model import (
+    Best,
+    Dropped,
+    Evidence,
+    ListedRelay,
+    Publication,
+    RelayEntry,
+    RelayKey,
+    State,
+    Verdict,
+)
 from salsa_agent.core.verification import first_not_failed
 
 
@@ -34,7 +44,7 @@ class Published:
         changed = self.said.changed if same else now
         self._composed = Publication(self.said.state, best, relays, evidence, changed, dropped)
 
-    def report(self, key: RelayKey, reason: str, static: tuple[RelayKey, ...], now: float) -> Best:
+    def report(self, key: RelayKey, reason: str, static: tuple[RelayEntry, ...], now: float) -> Best:
         """D6: a relay of the list has failed; the first that has not is the best, without waiting."""
         said = self.coming
         relays = tuple(

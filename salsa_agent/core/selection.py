@@ -101,9 +101,9 @@ def choose(world: World, memory: Memory, *, ahead: bool = False) -> Choice:
             listed.add(relay.key)
             choice.relays.append(relay)
     for key in world.settings.static_relays:
-        if key not in listed:
+        if isinstance(key, RelayKey) and key not in listed:
             listed.add(key)
-            choice.relays.append(Relay(key, Source.STATIC, _literal_addresses(key)))
+            choice.relays.append(Relay(key, Source.STATIC, _literal_addresses(key), administrator=True))
     return choice
 
 
@@ -118,7 +118,7 @@ def static_questions(world: World) -> dict[RelayKey, tuple[Question, ...]]:
     return {
         key: _lookups(key.host, servers, hosts=True)
         for key in world.settings.static_relays
-        if names.literal(key.host) is None
+        if isinstance(key, RelayKey) and names.literal(key.host) is None
     }
 
 

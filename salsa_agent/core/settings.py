@@ -1,10 +1,12 @@
-"""The settings of design section 6, as values with their defaults. `salsa_agent.config.file` reads them from a file."""
+"""The settings as values with their defaults (salsa-agent.toml(5)). `salsa_agent.config.file` reads them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple
 
-from salsa_agent.core.model import RelayKey, Server
+from salsa_agent.core.model import RelayEntry, Server
 
 DEFAULT_IGNORE = (
     "docker*", "br-*", "veth*", "virbr*", "vnet*", "cni*", "flannel*", "cali*", "podman*", "lxc*", "lxd*", "incus*",
@@ -37,26 +39,58 @@ class Verify:
     """`[verify]`: how a relay is checked (rules D). Seconds; `interval` 0: the best relay is never checked again."""
 
     enabled: bool = True
-    timeout: float = 8.0
-    interval: int = 600
+    timeout: float = 10.0
+    interval: int = 1800
     tls: str = "off"
     recipient: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`[policy]`: which relays the network may name (C7)."""
+    """`[policy]`: which relays the network may name (C7).
+
+    `internal`: they may be at private, shared and unique-local addresses that are not on the link itself (D11).
+    """
 
     allow: tuple[str, ...] = ("*",)
     deny: tuple[str, ...] = ()
     require: str = "none"
+    internal: bool = True
+
+
+class Site(NamedTuple):
+    """`[[site]]`: relays for the networks that the criteria describe (C10). An empty criterion is one not given.
+
+    `interface`: shell patterns. `domain`: lower case, no final dot; the root is `.`. `connection`: ids or UUIDs.
+    `use`: `first`, `last` or `only`. `relays` have their port filled in.
+    """
+
+    name: str
+    prefix: tuple[IPv4Network | IPv6Network, ...] = ()
+    interface: tuple[str, ...] = ()
+    domain: tuple[str, ...] = ()
+    connection: tuple[str, ...] = ()
+    relays: tuple[RelayEntry, ...] = ()
+    use: str = "first"
+
+
+class Sender(NamedTuple):
+    """`[[sender]]`: relays for the mail of some envelope senders (C11).
+
+    `address`: shell patterns on the whole address, in lower case. `network`: whether and where the network's relays
+    stand in its list: `never`, `last` or `first`. `relays` have their port filled in.
+    """
+
+    address: tuple[str, ...]
+    relays: tuple[RelayEntry, ...]
+    network: str = "never"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The whole configuration. `static_relays` have their port filled in."""
+    """The whole configuration. `static_relays` have their port filled in. `srv_targets`: shell patterns (C12)."""
 
-    static_relays: tuple[RelayKey, ...] = ()
+    static_relays: tuple[RelayEntry, ...] = ()
     smtp_port: int = 25
     network: Network = field(default_factory=Network)
     dns: Dns = field(default_factory=Dns)
@@ -64,3 +98,6 @@ class Settings:
     policy: Policy = field(default_factory=Policy)
     output_directory: str = ""
     postfix_listen: tuple[str, ...] = ()
+    sites: tuple[Site, ...] = ()
+    senders: tuple[Sender, ...] = ()
+    srv_targets: tuple[str, ...] = ()

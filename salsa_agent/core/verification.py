@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from salsa_agent.core.events import Abandon, Check, Deed
-from salsa_agent.core.model import Best, CheckResult, IPAddress, ListedRelay, Relay, RelayKey, Verdict
+from salsa_agent.core.model import Best, CheckResult, IPAddress, ListedRelay, Relay, RelayEntry, RelayKey, Verdict
 from salsa_agent.core.settings import Verify
 from salsa_agent.core.token_bucket import Bucket
 
@@ -133,7 +133,7 @@ class Checks:
 
     # --- deciding
 
-    def best(self, relays: Sequence[Relay], static: Sequence[RelayKey], *, enabled: bool) -> Best | None:
+    def best(self, relays: Sequence[Relay], static: Sequence[RelayEntry], *, enabled: bool) -> Best | None:
         """The best relay (D2, D3, D4); None while the decision has to wait for a verdict."""
         for relay in relays:
             record = self._records.get(relay.key, _NOTHING_KNOWN)
@@ -264,12 +264,12 @@ class Checks:
 _NOTHING_KNOWN = _Record()
 
 
-def last_resort(relays: Sequence[Relay], static: Sequence[RelayKey]) -> Best:
+def last_resort(relays: Sequence[Relay], static: Sequence[RelayEntry]) -> Best:
     """D3: the entry of the list for the first static relay, whatever its verdict; else none."""
     return next((_as_best(relay) for relay in relays if static and relay.key == static[0]), Best())
 
 
-def first_not_failed(listed: Sequence[ListedRelay], static: Sequence[RelayKey]) -> Best:
+def first_not_failed(listed: Sequence[ListedRelay], static: Sequence[RelayEntry]) -> Best:
     """D6: what is published right after a report; D3 where all have failed."""
     standing = next((one.relay for one in listed if one.verdict is not Verdict.FAILED), None)
     return last_resort([one.relay for one in listed], static) if standing is None else _as_best(standing)

@@ -38,6 +38,7 @@ from salsa_agent.core.model import (
     RRType,
     Server,
     Source,
+    SrvEntry,
     Verdict,
 )
 from salsa_agent.core.settings import Settings, Verify
@@ -175,6 +176,9 @@ def configuration(data: bytes) -> None:
         assert printable(f"x: {error}").isprintable()
         return
     for key in settings.static_relays:
+        if isinstance(key, SrvEntry):
+            assert key.domain.isascii() and key.domain.isprintable()
+            continue
         assert key.host.isascii()
         assert key.host.isprintable()
         assert outputs.contents(_best(key.host, key.port))

@@ -60,7 +60,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         smtp_port=25,
         network=Network(DEFAULT_IGNORE, (32, 24, 16), (128, 64, 56, 48, 32), "off", ""),
         dns=Dns((), 2.0, 2, ()),
-        verify=Verify(True, 8.0, 600, "off", ""),
+        verify=Verify(True, 10.0, 1800, "off", ""),
         policy=Policy(("*",), (), "none"),
         output_directory="",
         postfix_listen=(),

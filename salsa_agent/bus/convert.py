@@ -7,6 +7,7 @@ from typing import Any
 
 from salsa_agent.bus.codec.marshal import Value
 from salsa_agent.core.model import Asked, Dropped, Evidence, ListedRelay, RRType
+from salsa_agent.text import clean
 
 Dict = dict[str, Value]
 RealtimeUs = Callable[[float], int]
@@ -101,12 +102,6 @@ def dropped(of: Dropped) -> Dict:
 def text(value: str) -> Value:
     """A string, without what a D-Bus string must not hold (NUL, surrogates) or a terminal should not see."""
     return Value("s", clean(value))
-
-
-def clean(value: str) -> str:
-    """`value` with a question mark for each character that is not printable."""
-    plain = str(value)
-    return plain if plain.isprintable() else "".join(c if c.isprintable() else "?" for c in plain)
 
 
 _LAST: dict[str, int] = {"y": 0xFF, "q": 0xFFFF, "u": 0xFFFF_FFFF, "t": 0xFFFF_FFFF_FFFF_FFFF}

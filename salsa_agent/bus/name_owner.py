@@ -11,8 +11,8 @@ from urllib.parse import quote
 from salsa_agent.bus._library import AuthError, InvalidAddressError, Message, MessageType
 from salsa_agent.bus.codec.message import Header
 from salsa_agent.bus.connection import BusGone, GuardedBus
-from salsa_agent.bus.convert import clean
 from salsa_agent.bus.interface import NAME
+from salsa_agent.text import clean
 
 if TYPE_CHECKING:
     from salsa_agent.bus.private_bus import PrivateBus

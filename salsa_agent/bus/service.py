@@ -29,8 +29,9 @@ from salsa_agent.bus.codec.message import Header, Malformed
 from salsa_agent.bus.connection import FAILED, MAX_CALL, UNKNOWN_OBJECT, BusGone, GuardedBus, told
 from salsa_agent.bus.interface import INTERFACE, INTROSPECTABLE, METHODS, PARENTS, PATH, PEER, PROPERTIES, STANDARD
 from salsa_agent.bus.limits import Callers, CallsInProgress
-from salsa_agent.core.admission import canonical, shown
+from salsa_agent.core.admission import canonical
 from salsa_agent.core.model import ListedRelay, Publication
+from salsa_agent.text import clean, sanitize
 
 _ERROR = "org.freedesktop.DBus.Error."
 _ERRORS = {
@@ -273,7 +274,7 @@ class Service:
         except Refused as error:
             bus.error(call, error.name, error.text)
         except RequestError as error:
-            bus.error(call, _ERRORS.get(type(error), FAILED), values.clean(str(error)))
+            bus.error(call, _ERRORS.get(type(error), FAILED), clean(str(error)))
         except asyncio.CancelledError:
             bus.error(call, FAILED, _ENDING)
         except Exception as error:
@@ -286,7 +287,7 @@ class Service:
             case "Refresh", []:
                 await self._requests.refresh()
             case "ReportFailure", [host, port, reason]:
-                self._requests.report_failure(_host(host), _port(port), shown(reason), uid)
+                self._requests.report_failure(_host(host), _port(port), sanitize(reason), uid)
             case "Lookup", [address]:
                 looked = await self._requests.lookup(_address(address))
                 relays = [values.relay(ListedRelay(relay), self._realtime_us) for relay in looked.relays]
@@ -387,5 +388,5 @@ def _machine_id() -> str:
     for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         with suppress(OSError):
             if found := Path(path).read_text(errors="replace").strip():
-                return values.clean(found)
+                return clean(found)
     raise Refused(FAILED, "This machine has no identity.")

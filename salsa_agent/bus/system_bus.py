@@ -13,8 +13,8 @@ from salsa_agent.bus._library import Message, MessageFlag, MessageType
 from salsa_agent.bus.client import plain
 from salsa_agent.bus.codec.message import Header
 from salsa_agent.bus.connection import BusGone, GuardedBus
-from salsa_agent.bus.convert import clean
 from salsa_agent.bus.name_owner import DAEMON, BusError, address_of, open_bus
+from salsa_agent.text import clean
 
 CALL_TIME = 2.0  # seconds
 TRIES = (0.2, 1.0, 5.0)  # seconds until the next try to connect; after the last one a hint is waited for

@@ -12,7 +12,8 @@ from ipaddress import IPv6Address, ip_address
 from typing import TypeVar
 
 from salsa_agent.core import admission as names
-from salsa_agent.core.model import RelayKey, Server
+from salsa_agent.core.model import Server
+from salsa_agent.text import host_port, sanitize, split_host_port
 
 T = TypeVar("T")
 
@@ -22,8 +23,6 @@ STUN_PORT = 3478  # RFC 8489 section 18.6
 # An underscore is no part of a host name (RFC 1123 2.1), but of names that administrators use (rule C8)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _MAX_NAME = 253
-_PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
-_BRACKETED = re.compile(r"\[([^\[\]]*:[^\[\]]*)\](?::(.*))?", re.DOTALL)
 _SCOPE = re.compile(r"[!-~]{1,15}", re.ASCII)  # IFNAMSIZ - 1
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
 _MAX_UNIX_PATH = 107  # sun_path of linux/un.h, less its NUL
@@ -110,15 +109,6 @@ def levels(step: int, low: int, high: int) -> Callable[[object], tuple[int, ...]
 # --- hosts, addresses, ports
 
 
-def relay_key(given: str, default_port: int) -> RelayKey:
-    """A relay as `static.relays`, `SetLinkRelays` and `salsactl report-failure` take it, with its port filled in.
-
-    Names come out in lower case with no trailing dot, addresses compressed. Raises ValueError with a plain sentence.
-    """
-    host, port = relay(given)
-    return RelayKey(host, port or default_port)
-
-
 def relay(given: str) -> tuple[str, int | None]:
     """`host`, `host:port`, `192.0.2.1`, `192.0.2.1:25`, `2001:db8::1`, `[2001:db8::1]:587`."""
     host, port = _split(given)
@@ -128,7 +118,7 @@ def relay(given: str) -> tuple[str, int | None]:
 def stun_server(given: str) -> str:
     """`host` or `host:port`, with the port filled in."""
     host, port = relay(given)
-    return f"[{host}]:{port or STUN_PORT}" if ":" in host else f"{host}:{port or STUN_PORT}"
+    return host_port(host, port or STUN_PORT)
 
 
 def dns_server(given: str) -> Server:
@@ -141,9 +131,7 @@ def trusted_server(given: str) -> str:
     """The forms of `dns_server`, as text: with a port only if one is given."""
     host, port = _split(given)
     address = _address(host, given)
-    if port is None:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return address if port is None else host_port(address, port)
 
 
 def endpoint(given: str) -> str:
@@ -160,23 +148,15 @@ def endpoint(given: str) -> str:
     address = _address(host, given)
     if port is None:
         raise ValueError(f"{_quoted(given)} has no port; an IPv6 address stands in brackets")
-    return f"inet:[{address}]:{port}" if ":" in address else f"inet:{address}:{port}"
+    return f"inet:{host_port(address, port)}"
 
 
 def _split(given: str) -> tuple[str, int | None]:
-    """The host and the port of `host`, `host:port`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:port`."""
-    port: str | None
-    if bracketed := _BRACKETED.fullmatch(given):
-        host, port = bracketed.groups()
-    elif given.count(":") == 1:
-        host, port = given.split(":")
-    else:
-        host, port = given, None
-    if port is None:
-        return host, None
-    if not _PORT.fullmatch(port) or int(port) > 65535:
-        raise ValueError(f"{_quoted(given)}: the port must be a number from 1 to 65535")
-    return host, int(port)
+    """Host and port, where there is one. Raises ValueError that names what was given."""
+    try:
+        return split_host_port(given)
+    except ValueError as error:
+        raise ValueError(f"{_quoted(given)}: {error}") from None
 
 
 def _host(host: str, given: str) -> str:
@@ -235,4 +215,4 @@ def mailbox(given: str) -> str:
 
 
 def _quoted(given: str) -> str:
-    return f'"{names.shown(given)}"'
+    return f'"{sanitize(given)}"'

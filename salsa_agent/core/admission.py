@@ -16,7 +16,6 @@ _BANNED_ZONES = (("localhost",), ("invalid",), ("in-addr", "arpa"), ("ip6", "arp
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")
 _BROADCAST = IPv4Address("255.255.255.255")
 _V4_COMPATIBLE = IPv6Network("::/96")  # deprecated (RFC 4291 2.5.5.1)
-_MAX_SHOWN = 200
 
 
 def canonical(exchange: str) -> str:
@@ -76,12 +75,6 @@ def why_not_allowed(host: str, authenticated: bool, policy: Policy) -> str:
     if policy.require == "dnssec" and not authenticated:
         return "not authenticated by DNSSEC"
     return ""
-
-
-def shown(text: str) -> str:
-    """Any text from the network as printable ASCII, cut."""
-    safe = "".join(c if " " <= c <= "~" else "?" for c in text[: _MAX_SHOWN + 1])
-    return safe if len(safe) <= _MAX_SHOWN else safe[: _MAX_SHOWN - 3] + "..."
 
 
 def literal(host: str) -> IPAddress | None:

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from itertools import chain
 
 from salsa_agent.core import addresses as rules_a
-from salsa_agent.core.admission import shown
 from salsa_agent.core.cache import Memory
 from salsa_agent.core.events import (
     Answered,
@@ -55,6 +54,7 @@ from salsa_agent.core.rounds import LONGEST_ROUND, Round, Rounds
 from salsa_agent.core.selection import Choice, World, choose, joined, normalize, servers_of_first, static_questions
 from salsa_agent.core.settings import Settings
 from salsa_agent.core.verification import Checks, last_resort
+from salsa_agent.text import sanitize
 
 IN_FLIGHT = 64  # B2
 OFFLINE_GRACE = 2.0  # E6
@@ -181,7 +181,7 @@ class Engine:
                     if self._rounds.running is None or self._rounds.running.dns_done:
                         self._rounds.request(Round("external address", learn=False))
             case FailureReported(key, reason):
-                self._report(key, shown(reason), now)
+                self._report(key, sanitize(reason), now)
             case LinkRelaysSet(links):
                 self._links, self._world_moved = links, True
                 self._rounds.request(Round("link relays"))

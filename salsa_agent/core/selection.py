@@ -30,6 +30,7 @@ from salsa_agent.core.model import (
     number_of,
 )
 from salsa_agent.core.settings import Network, Settings
+from salsa_agent.text import sanitize
 
 MAX_EXCHANGES = 32  # of an MX set, C5
 MAX_ADDRESSES = 16  # of an exchange, C5
@@ -248,7 +249,7 @@ def _of_set(
         host = names.canonical(mx.exchange)
         reason = names.why_not_host(host)
         if reason:
-            choice.dropped.append(Dropped(names.shown(host) or ".", "C2" if host else "B7", reason, **where))
+            choice.dropped.append(Dropped(sanitize(host) or ".", "C2" if host else "B7", reason, **where))
         else:
             best[host] = min(mx.preference, best.get(host, mx.preference))
     ranked = sorted(best, key=lambda host: (best[host], _spread(world.identity, host)))

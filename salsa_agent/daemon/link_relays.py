@@ -12,6 +12,7 @@ from pathlib import Path
 from salsa_agent.bus.api import MOST_LINK_RELAYS, InvalidArgs
 from salsa_agent.config.values import relay
 from salsa_agent.core.model import Link, LinkRelays, RelayKey
+from salsa_agent.text import host_port
 
 _FILE = "link-relays.json"
 _MAX_BYTES = 1 << 20
@@ -105,5 +106,4 @@ def _keys(relays: Sequence[str]) -> tuple[RelayKey, ...]:
 
 
 def _text(key: RelayKey) -> str:
-    host = f"[{key.host}]" if ":" in key.host else key.host
-    return f"{host}:{key.port}" if key.port else host
+    return host_port(key.host, key.port) if key.port else key.host

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 
-from salsa_agent.core.admission import canonical, shown, why_not_address, why_not_host
+from salsa_agent.core.admission import canonical, why_not_address, why_not_host
 from salsa_agent.core.cache import MAX_TTL, MIN_TTL
 from salsa_agent.core.model import Answer, Evidence, IPAddress, Outcome, Question, RRType, Verdict
 from salsa_agent.core.reverse_names import TEMPORARY_FROM, name_at
 from salsa_agent.core.selection import MAX_ADDRESSES, MAX_EXCHANGES, MAX_RELAYS
 from salsa_agent.oneshot.audit import Audit
+from salsa_agent.text import sanitize
 
 _SOME = 3  # names or addresses that a sentence lists
 
@@ -87,7 +88,7 @@ def _failing(facts: _Facts) -> Iterator[Finding]:
     for question, level in facts.levels.items():
         answer = facts.answers[question]
         if answer.outcome is Outcome.FAILED:
-            kinds.setdefault((level, shown(answer.reason)), []).append(question.name)
+            kinds.setdefault((level, sanitize(answer.reason)), []).append(question.name)
     for (level, reason), names in kinds.items():
         yield Finding(
             Severity.FAULT,
@@ -129,10 +130,10 @@ def _nothing(facts: _Facts) -> Iterator[Finding]:
 def _of_set(question: Question, answer: Answer) -> Iterator[Finding]:
     """One MX set: what agents drop of it (B7, C2, C5), and its TTL (E1)."""
     name = question.name
-    where = f"at {name}" + (f" (an alias of {shown(answer.alias_of)})" if answer.alias_of else "")
+    where = f"at {name}" + (f" (an alias of {sanitize(answer.alias_of)})" if answer.alias_of else "")
     hosts = _hosts(answer)
     for mx in sorted(answer.mx, key=lambda mx: (mx.preference, mx.exchange)):
-        host, record = canonical(mx.exchange), f'"MX {mx.preference} {shown(mx.exchange)}"'
+        host, record = canonical(mx.exchange), f'"MX {mx.preference} {sanitize(mx.exchange)}"'
         if host == "" and len(answer.mx) > 1:
             yield Finding(
                 Severity.FAULT,
@@ -159,7 +160,7 @@ def _of_set(question: Question, answer: Answer) -> Iterator[Finding]:
                 f"{record} {where} names no host ({reason}), and is dropped.",
                 advice,
                 names=(name,),
-                exchange=shown(host),
+                exchange=sanitize(host),
             )
     if len(hosts) > MAX_EXCHANGES:
         yield Finding(
@@ -184,8 +185,9 @@ def _of_exchange(facts: _Facts, host: str) -> Iterator[Finding]:
         yield Finding(
             Severity.FAULT,
             "alias-exchange",
-            f"The exchange {host} is an alias (CNAME) of {shown(canonical(alias))}.",
-            f"Name {shown(canonical(alias))} itself in {at}: an exchange must not be an alias (RFC 2181 section 10.3).",
+            f"The exchange {host} is an alias (CNAME) of {sanitize(canonical(alias))}.",
+            f"Name {sanitize(canonical(alias))} itself in {at}: "
+            "an exchange must not be an alias (RFC 2181 section 10.3).",
             names=names,
             exchange=host,
         )
@@ -193,7 +195,7 @@ def _of_exchange(facts: _Facts, host: str) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING if usable else Severity.FAULT,
             "exchange-lookup-failed",
-            f"Address lookups of the exchange {host} fail: {shown(failed[0].reason)}.",
+            f"Address lookups of the exchange {host} fail: {sanitize(failed[0].reason)}.",
             "See to it that its zone is delegated to name servers that answer for it, and that they are up.",
             names=names,
             exchange=host,
@@ -243,7 +245,7 @@ def _ttl(what: str, answer: Answer, names: tuple[str, ...], host: str = "") -> I
             Severity.WARNING,
             "ttl-too-short",
             f"{what} {have} a TTL of {answer.ttl} s; agents keep answers for {MIN_TTL} s at least.",
-            f"Raise it to {MIN_TTL} s or more. If {shown(answer.server)} is a cache, it may be what is left of a "
+            f"Raise it to {MIN_TTL} s or more. If {sanitize(answer.server)} is a cache, it may be what is left of a "
             "longer one: then audit again.",
             names=names,
             exchange=host,
@@ -291,7 +293,7 @@ def _of_relays(facts: _Facts) -> Iterator[Finding]:
             yield Finding(
                 Severity.FAULT,
                 "relay-failed",
-                f"The relay {key.host}, port {key.port}, does not answer as it should: {shown(result.reason)}.",
+                f"The relay {key.host}, port {key.port}, does not answer as it should: {sanitize(result.reason)}.",
                 f"Have it answer the hosts of {facts.audit.target}, or remove it from the MX set at {_some(names)}. "
                 "If it refuses this host alone, audit from inside the prefix.",
                 names=names,

@@ -15,7 +15,7 @@ from salsa_agent.resolver import hosts
 from salsa_agent.resolver.message import Query, ServerFailed, read
 from salsa_agent.resolver.names import name_text, query_name
 from salsa_agent.resolver.transport import NoReply, Result, Try
-from salsa_agent.text import printable
+from salsa_agent.text import host_port, printable
 
 MAX_SERVERS = 3
 MAX_ALIASES = 8  # CNAMEs whose target has to be asked for
@@ -66,8 +66,7 @@ class Resolver:
         ip = ip_address(server.address)
         if server.trust_ad and ip.is_loopback:
             return True
-        with_port = f"[{ip}]:{server.port}" if ip.version == 6 else f"{ip}:{server.port}"
-        return str(ip) in self.trust_ad or with_port in self.trust_ad
+        return str(ip) in self.trust_ad or host_port(str(ip), server.port) in self.trust_ad
 
 
 class Asking:
@@ -229,6 +228,4 @@ def _from_hosts(question: Question, file: Path) -> Answer | None:
 def server_text(server: Server) -> str:
     """`addr`, or `addr:port` and `[addr]:port` where the port is not 53."""
     address = printable(server.address)
-    if server.port == 53:
-        return address
-    return f"[{address}]:{server.port}" if ":" in address else f"{address}:{server.port}"
+    return address if server.port == 53 else host_port(address, server.port)

@@ -11,12 +11,12 @@ from contextlib import closing, suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from salsa_agent.core.admission import shown
 from salsa_agent.core.model import CheckResult, IPAddress, RelayKey, Verdict
 from salsa_agent.core.settings import Verify
 from salsa_agent.smtp.happy_eyeballs import race
 from salsa_agent.smtp.session import Dialogue, Refusal
 from salsa_agent.smtp.stream import Channel, Violation
+from salsa_agent.text import sanitize
 
 if TYPE_CHECKING:
     import ssl
@@ -159,7 +159,7 @@ class Conversation:
 def _failed(attempts: list[Conversation]) -> CheckResult:
     starttls = next((attempt.starttls for attempt in attempts if attempt.starttls is not None), None)
     reasons = "; ".join(attempt.reason for attempt in attempts) or "no address known"
-    return CheckResult(Verdict.FAILED, shown(reasons), starttls)
+    return CheckResult(Verdict.FAILED, sanitize(reasons), starttls)
 
 
 class NoRouteError(OSError):

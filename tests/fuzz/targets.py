@@ -25,7 +25,6 @@ import dns.rrset
 
 from salsa_agent.bus import convert as values
 from salsa_agent.bus.codec import message as wire
-from salsa_agent.cli.format.text import clean
 from salsa_agent.config import file as config
 from salsa_agent.core.model import (
     Answer,
@@ -58,7 +57,7 @@ from salsa_agent.smtp.session import Dialogue
 from salsa_agent.smtp.stream import Channel
 from salsa_agent.smtp.verifier import Conversation, Verifier, _failed
 from salsa_agent.system.logs import LineFormatter
-from salsa_agent.text import printable
+from salsa_agent.text import clean, printable
 from tests.core.sim import World, at
 
 LIMIT = 5.0  # seconds of CPU for one input; all of them are far below

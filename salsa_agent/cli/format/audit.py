@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from salsa_agent.cli.format.relays import Dict
-from salsa_agent.cli.format.text import Page, Row, clean, relay_text, table
+from salsa_agent.cli.format.text import Page, Row, relay_text, table
+from salsa_agent.text import clean
 
 _STYLES = {"fault": "failed", "warning": "pending", "note": "none"}
 _MARGIN = 9  # columns, for the longest severity

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
 from salsa_agent.cli.format.relays import Dict
-from salsa_agent.cli.format.text import Page, Row, clean, table, took
+from salsa_agent.cli.format.text import Page, Row, table, took
+from salsa_agent.text import clean
 
 
 def questions(page: Page, asked: Sequence[Dict], evidence: Sequence[Dict]) -> list[list[str]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from salsa_agent.cli.format.text import Heading, Page, Row, ago, ahead, clean, relay_text, table
+from salsa_agent.cli.format.text import Heading, Page, Row, ago, ahead, relay_text, table
+from salsa_agent.text import clean
 
 Dict = dict[str, Any]  # an a{sv} of design section 4 as plain values
 

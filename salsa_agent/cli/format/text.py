@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from salsa_agent.text import host_port
+from salsa_agent.text import clean, host_port
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -23,12 +23,6 @@ _SGR = {
     "unverified": "33", "pending": "33", "resolving": "33", "starting": "33", "offline": "33",
     "none": "2",
 }  # fmt: skip
-
-
-def clean(value: object) -> str:
-    """Text from outside with a question mark for each character that is not printable."""
-    text = str(value)
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def relay_text(host: str, port: int) -> str:

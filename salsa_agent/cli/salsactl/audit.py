@@ -14,6 +14,7 @@ from salsa_agent.cli.format import audit as show_audit
 from salsa_agent.cli.format.relays import Dict
 from salsa_agent.cli.format.text import page
 from salsa_agent.cli.salsactl.command import Command, CommandError, say, say_json
+from salsa_agent.text import sanitize
 
 if TYPE_CHECKING:
     from salsa_agent.oneshot.audit import Audit, Progress
@@ -119,7 +120,6 @@ def _progress() -> Iterator[Progress]:
 
 def _plain(seen: Audit, found: list[Finding]) -> Dict:
     """What `--json` prints."""
-    from salsa_agent.core.admission import shown
     from salsa_agent.core.model import CheckResult, RRType, Verdict
 
     unchecked = CheckResult(Verdict.UNVERIFIED)
@@ -139,11 +139,11 @@ def _plain(seen: Audit, found: list[Finding]) -> Dict:
                 "level": level,
                 "outcome": str(answer.outcome),
                 "rcode": answer.rcode,
-                "server": shown(answer.server),
-                "reason": shown(answer.reason),
+                "server": sanitize(answer.server),
+                "reason": sanitize(answer.reason),
                 "ttl": answer.ttl or 0,
                 "mx": [
-                    {"preference": mx.preference, "exchange": shown(mx.exchange)}
+                    {"preference": mx.preference, "exchange": sanitize(mx.exchange)}
                     for mx in sorted(answer.mx, key=lambda mx: (mx.preference, mx.exchange))
                 ],
             }

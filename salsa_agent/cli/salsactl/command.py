@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from salsa_agent.cli.exit_status import EX_NONE
-from salsa_agent.cli.format.text import clean
+from salsa_agent.text import clean
 
 
 class CommandError(Exception):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from ipaddress import IPv6Address
 
 from salsa_agent.bus.client import client
 from salsa_agent.cli.exit_status import EX_OK
 from salsa_agent.cli.salsactl.command import Command, say_json
+from salsa_agent.config.values import relay
 
 _DEFAULT_PORT = 25
 
@@ -22,36 +22,17 @@ examples:
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("relay", metavar="HOST[:PORT]", type=relay, help="a relay of the list")
+    parser.add_argument("relay", metavar="HOST[:PORT]", type=_relay, help="a relay of the list")
     parser.add_argument("reason", metavar="REASON", nargs="?", default="", type=_text, help="what went wrong")
 
 
-def relay(text: str) -> tuple[str, int]:
-    """Host and port of `host`, `host:port`, `[literal]`, `[literal]:port`, or an IPv6 literal without brackets."""
-    host, port = text, ""
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        if not bracket or not _is_v6(host) or (rest and not rest.startswith(":")):
-            raise ArgumentTypeError(f"{text!r} is no relay")
-        port = rest[1:] if rest else str(_DEFAULT_PORT)
-    elif text.count(":") == 1:
-        host, _, port = text.partition(":")
-    elif ":" in text and not _is_v6(text):
-        raise ArgumentTypeError(f"{text!r} is no relay")
-    else:
-        port = str(_DEFAULT_PORT)
-    if not host or not _text(host):
-        raise ArgumentTypeError(f"{text!r} names no host")
-    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):
-        raise ArgumentTypeError(f"{text!r}: the port is a number from 1 to 65535")
-    return host, int(port)
-
-
-def _is_v6(text: str) -> bool:
+def _relay(text: str) -> tuple[str, int]:
+    """A relay in a form of `static.relays`, with its port."""
     try:
-        return IPv6Address(text).scope_id is None
-    except ValueError:
-        return False
+        host, port = relay(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return host, port or _DEFAULT_PORT
 
 
 def _text(text: str) -> str:

@@ -8,9 +8,9 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Sequence
 from contextlib import suppress
 
-from salsa_agent.cli.format.text import clean
 from salsa_agent.cli.salsactl.command import warn
 from salsa_agent.cli.salsactl.watch_latest import Best
+from salsa_agent.text import clean
 
 _GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 

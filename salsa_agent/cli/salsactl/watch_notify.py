@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TextIO
 
 from salsa_agent.bus.client import CallError, client
-from salsa_agent.cli.format.text import clean, relay_text
+from salsa_agent.cli.format.text import relay_text
 from salsa_agent.cli.salsactl.command import warn
 from salsa_agent.cli.salsactl.watch_latest import Best
+from salsa_agent.text import clean
 
 _PAUSE = 5.0  # seconds: no network gets to fill the screen
 _MOST = 1000  # domains that are remembered

@@ -13,9 +13,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from salsa_agent.config import file as config
-from salsa_agent.config.values import relay_key
+from salsa_agent.config.values import relay
 from salsa_agent.core.model import RelayKey, Server
 from salsa_agent.core.settings import DEFAULT_IGNORE, Dns, Network, Policy, Settings, Verify
+from salsa_agent.text import host_port
 
 UNHURRIED = examples(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 EXAMPLE = Path(__file__).parents[3] / "examples" / "salsa-agent.toml"
@@ -321,14 +322,13 @@ def test_any_value_is_taken_or_refused_with_a_sentence(key: tuple[str, str], val
 
 @UNHURRIED
 @given(st.text() | st.from_regex(r"\[?[0-9a-f:.%]*\]?(:[0-9]*)?"))
-def test_relay_key_gives_a_canonical_relay_or_a_sentence(text: str) -> None:
+def test_a_relay_is_canonical_or_refused_with_a_sentence(text: str) -> None:
     try:
-        key = relay_key(text, 25)
+        host, port = relay(text)
     except ValueError as reason:
         assert str(reason).isprintable()
         assert str(reason).isascii()
     else:
-        assert 1 <= key.port <= 65535
-        assert set(key.host) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-_:")
-        again = f"[{key.host}]:{key.port}" if ":" in key.host else f"{key.host}:{key.port}"
-        assert relay_key(again, 1) == key
+        assert port is None or 1 <= port <= 65535
+        assert set(host) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-_:")
+        assert relay(host_port(host, port or 1)) == (host, port or 1)

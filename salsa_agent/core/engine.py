@@ -52,6 +52,7 @@ from salsa_agent.core.nat import ExternalAddress
 from salsa_agent.core.publication import Published
 from salsa_agent.core.rounds import LONGEST_ROUND, Round, Rounds
 from salsa_agent.core.selection import Choice, World, choose, joined, normalize, servers_of_first, static_questions
+from salsa_agent.core.servers import without_own_links
 from salsa_agent.core.settings import Settings
 from salsa_agent.core.verification import Checks, last_resort
 from salsa_agent.text import sanitize
@@ -208,7 +209,7 @@ class Engine:
         self._world_moved = False
         settings = self._settings
         counting = rules_a.counting(self._facts, settings.network.ignore)
-        view = ServerView(settings.dns.servers) if settings.dns.servers else self._view
+        view = without_own_links(self._view, self._facts.addresses)
         network = (counting, self._facts.defaults, self._facts.rules, view)
         moved = network != self._network
         if moved:

@@ -159,27 +159,67 @@ class Address(NamedTuple):
 class Server(NamedTuple):
     """A DNS server. `ifindex`: the link it is asked through; 0 leaves that to the routing table.
 
-    `trust_ad`: its AD bit counts, as resolv.conf(5) says of it (rule F3).
+    `trust_ad`: its AD bit counts, as resolv.conf(5) says of it (rule F3). `tcp`: it is asked over TCP at once (`options
+    use-vc`, F2). `fallback`: it is asked only where those before it in the list gave no answer at all (F1).
     """
 
     address: str
     port: int = 53
     ifindex: int = 0
     trust_ad: bool = False
+    tcp: bool = False
+    fallback: bool = False
+
+
+class DomainRoute(NamedTuple):
+    """Where systemd-resolved sends the names of a domain: to a link's servers, or the global ones (`ifindex` 0).
+
+    `domain`: one of its search or routing domains, lower case without final dot; empty: every name (`~.`).
+    """
+
+    domain: str
+    ifindex: int
+    servers: tuple[Server, ...]
+
+    def holds(self, name: str) -> bool:
+        """Whether `name` (lower case, no final dot) is the domain or lies below it."""
+        return not self.domain or name == self.domain or name.endswith(f".{self.domain}")
 
 
 class ServerView(NamedTuple):
-    """Which servers are to be asked (rule F1): those of a link, else the `default` ones."""
+    """Which servers are to be asked (rule F1): those of a link, else the `default` ones.
+
+    `common`: the global ones, asked too where a link's own gave no answer. `routes`: of names outside the reverse tree.
+    """
 
     default: tuple[Server, ...] = ()
     links: tuple[tuple[int, tuple[Server, ...]], ...] = ()
+    common: tuple[Server, ...] = ()
+    routes: tuple[DomainRoute, ...] = ()
 
     def of_link(self, ifindex: int) -> tuple[Server, ...]:
-        """The servers for what belongs to the link `ifindex`."""
+        """The servers for what belongs to the link `ifindex`, the global ones behind them marked `fallback`."""
         for index, servers in self.links:
             if index == ifindex and servers:
-                return servers
+                behind = (server._replace(fallback=True) for server in self.common if server not in servers)
+                return (*servers, *behind)
         return self.default
+
+    def servers_for(self, name: str, ifindex: int) -> tuple[Server, ...]:
+        """The servers for a name that is not the reverse tree's, of what belongs to the link `ifindex` (0: to none).
+
+        As systemd-resolved chooses them: by the longest domain that holds the name; of several links that have it all
+        are asked, here the link's own first. Else those of the link.
+        """
+        folded = name.rstrip(".").lower()
+        routes = [route for route in self.routes if route.holds(folded)]
+        if not routes:
+            return self.of_link(ifindex)
+        longest = max(len(route.domain) for route in routes)
+        chosen = sorted(
+            (route for route in routes if len(route.domain) == longest), key=lambda route: route.ifindex != ifindex
+        )
+        return tuple(dict.fromkeys(server for route in chosen for server in route.servers))
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ async def audit(
         settings=replace(settings, static_relays=(), policy=Policy()),
         addresses=tuple(Address(ip, 0, "") for ip in asked),
         own=frozenset(),
-        view=ServerView(settings.dns.servers or view.default),
+        view=ServerView(view.default),
         identity=b"",
     )
     limit = 2 * settings.dns.timeout * settings.dns.attempts

@@ -36,7 +36,7 @@ async def lookup(
         settings=replace(settings, static_relays=()),
         addresses=(Address(address, 0, ""),),
         own=frozenset(),
-        view=ServerView(settings.dns.servers or view.default),
+        view=ServerView(view.default),
         identity=identity,
     )
     memory = Memory()

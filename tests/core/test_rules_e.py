@@ -134,7 +134,9 @@ def test_e1_dns_servers_of_the_configuration_are_a_network_change() -> None:
     world = hookup()
     world.start("165.154.15.1")
     asked = len(world.asked)
-    world.send(SettingsRead(replace(HOME, dns=Dns(servers=(Server("198.51.100.53"),)))))
+    servers = (Server("198.51.100.53"),)  # which the driver of the name servers reports as the view then
+    world.send(ServersRead(ServerView(servers)), SettingsRead(replace(HOME, dns=Dns(servers=servers))))
+    assert world.rounds == ["start", "network change"]
     assert {q.servers for q in world.asked[asked:]} == {(Server("198.51.100.53"),)}
 
 

@@ -43,7 +43,7 @@ async def audited(
         dns = Dns(servers=(server.server,), timeout=5.0)
         settings = {"dns": dns, **settings}
         resolver = Resolver(timeout=dns.timeout, attempts=dns.attempts)
-        seen = await audit(prefix(target), Settings(**settings), ServerView(), resolver, None, count=count)
+        seen = await audit(prefix(target), Settings(**settings), ServerView(dns.servers), resolver, None, count=count)
     return seen, findings(seen)
 
 
@@ -227,7 +227,7 @@ async def test_b5_a_level_without_an_answer() -> None:
     async with dns_server({**GOOD, HOST: {"MX": {"silent": True}}}) as server:
         dns = Dns(servers=(server.server,), timeout=0.2, attempts=1)
         resolver = Resolver(timeout=0.2, attempts=1)
-        seen = await audit(prefix("192.0.2.17"), Settings(dns=dns), ServerView(), resolver, None)
+        seen = await audit(prefix("192.0.2.17"), Settings(dns=dns), ServerView(dns.servers), resolver, None)
     assert any(finding.code == "lookup-failed" and finding.names == (HOST,) for finding in findings(seen))
 
 
@@ -329,7 +329,13 @@ async def test_b2_d2_64_questions_and_4_conversations_at_once_and_progress_is_to
         resolver = Counting(Resolver(timeout=10, attempts=2))
         target = prefix("192.0.2.0/24")
         seen = await audit(
-            target, settings, ServerView(), resolver, checker, count=200, progress=lambda *now: told.append(now)
+            target,
+            settings,
+            ServerView((server.server,)),
+            resolver,
+            checker,
+            count=200,
+            progress=lambda *now: told.append(now),
         )
     assert (resolver.most, checker.most) == (64, 4)
     assert sorted(key.host for key in checker.asked) == hosts
@@ -344,7 +350,7 @@ async def test_d7_a_relay_without_starttls_is_a_note() -> None:
             settings = Settings(dns=Dns(servers=(server.server,), timeout=10))
             checker = Checker(relay=CheckResult(Verdict.OK, starttls=starttls))
             resolver = Resolver(timeout=10, attempts=2)
-            seen = await audit(prefix("192.0.2.17"), settings, ServerView(), resolver, checker)
+            seen = await audit(prefix("192.0.2.17"), settings, ServerView((server.server,)), resolver, checker)
         found = findings(seen)
         assert [finding.code for finding in found] == codes
         assert all(finding.severity is Severity.NOTE for finding in found)

@@ -48,15 +48,11 @@ async def test_lookup_gives_the_relays_and_every_question() -> None:
     ]
 
 
-async def test_lookup_asks_the_default_servers_or_those_configured() -> None:
+async def test_lookup_asks_the_default_servers() -> None:
     table = Table()
     other = Server("10.9.9.9", ifindex=3)
     await lookup(ip_address("165.154.15.1"), Settings(), ServerView(VIEW.default, ((3, (other,)),)), table)
     assert {question.servers for question in table.asked} == {VIEW.default}
-    table = Table()
-    configured = (Server("10.0.0.1"),)
-    await lookup(ip_address("165.154.15.1"), Settings(dns=Dns(servers=configured)), VIEW, table)
-    assert {question.servers for question in table.asked} == {configured}
 
 
 def test_f1_the_servers_are_those_of_the_first_address() -> None:

@@ -12,7 +12,7 @@ from ipaddress import IPv4Interface
 from typing import Any
 
 from demo.world import RELAYS
-from salsa_agent.bus._library import Message
+from salsa_agent.bus._dbus_next import Message
 from salsa_agent.bus.client import Client, plain
 from salsa_agent.bus.interface import PATH
 

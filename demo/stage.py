@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from demo.laptop import LINK, Elsewhere, Laptop, Tell, WentWrong, ip
 from demo.world import HOME, NAME_SERVER
-from salsa_agent.bus._library import Message
+from salsa_agent.bus._dbus_next import Message
 from salsa_agent.bus.client import CallError, Client
 from salsa_agent.bus.interface import NAME, PATH
 from salsa_agent.bus.name_owner import DAEMON, BusError, open_bus

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from salsa_agent.bus._library import Message, MessageType
+from salsa_agent.bus._dbus_next import Message, MessageType
 from salsa_agent.bus.codec.marshal import Value
 from salsa_agent.bus.connection import BusGone, GuardedBus
 from salsa_agent.bus.interface import INTERFACE, METHODS, NAME, PATH, PROPERTIES, PROPERTY_TYPES

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from salsa_agent.bus._library import (
+from salsa_agent.bus import message as wire
+from salsa_agent.bus._dbus_next import (
     AuthError,
     InvalidAddressError,
     Message,
@@ -24,8 +25,7 @@ from salsa_agent.bus._library import (
     SignatureTree,
     parse_address,
 )
-from salsa_agent.bus.codec import message as wire
-from salsa_agent.bus.codec.message import Header, Malformed, OutOfStep
+from salsa_agent.bus.message import Header, Malformed, OutOfStep
 
 CHUNK = 1 << 16  # octets read or written at once
 TURN = 0.002  # seconds of one turn of the loop that messages may take

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
-from salsa_agent.bus._library import AuthError, InvalidAddressError, Message, MessageType
-from salsa_agent.bus.codec.message import Header
+from salsa_agent.bus._dbus_next import AuthError, InvalidAddressError, Message, MessageType
 from salsa_agent.bus.connection import BusGone, GuardedBus
 from salsa_agent.bus.interface import NAME
+from salsa_agent.bus.message import Header
 from salsa_agent.text import clean
 
 if TYPE_CHECKING:

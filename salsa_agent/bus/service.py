@@ -13,7 +13,8 @@ from typing import Any
 
 from salsa_agent.bus import convert as values
 from salsa_agent.bus import interface
-from salsa_agent.bus._library import Message, MessageType
+from salsa_agent.bus import message as wire
+from salsa_agent.bus._dbus_next import Message, MessageType
 from salsa_agent.bus.api import (
     MOST_LINK_RELAYS,
     Explanation,
@@ -23,12 +24,11 @@ from salsa_agent.bus.api import (
     RequestError,
     Requests,
 )
-from salsa_agent.bus.codec import message as wire
 from salsa_agent.bus.codec.marshal import Value
-from salsa_agent.bus.codec.message import Header, Malformed
 from salsa_agent.bus.connection import FAILED, MAX_CALL, UNKNOWN_OBJECT, BusGone, GuardedBus, told
 from salsa_agent.bus.interface import INTERFACE, INTROSPECTABLE, METHODS, PARENTS, PATH, PEER, PROPERTIES, STANDARD
 from salsa_agent.bus.limits import Callers, CallsInProgress
+from salsa_agent.bus.message import Header, Malformed
 from salsa_agent.core.admission import canonical
 from salsa_agent.core.model import ListedRelay, Publication
 from salsa_agent.text import clean, sanitize

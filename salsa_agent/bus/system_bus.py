@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from salsa_agent.bus._library import Message, MessageFlag, MessageType
+from salsa_agent.bus._dbus_next import Message, MessageFlag, MessageType
 from salsa_agent.bus.client import plain
-from salsa_agent.bus.codec.message import Header
 from salsa_agent.bus.connection import BusGone, GuardedBus
+from salsa_agent.bus.message import Header
 from salsa_agent.bus.name_owner import DAEMON, BusError, address_of, open_bus
 from salsa_agent.text import clean
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from salsa_agent.bus.codec import message as wire
+from salsa_agent.bus import message as wire
 from salsa_agent.bus.interface import INTERFACE, PATH, PROPERTIES
 from salsa_agent.bus.name_owner import BusError, Connection, connect
 from salsa_agent.bus.service import Service

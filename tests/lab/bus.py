@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from salsa_agent.bus._library import Message
-from salsa_agent.bus.codec import message as wire
-from salsa_agent.bus.codec.message import Header
+from salsa_agent.bus import message as wire
+from salsa_agent.bus._dbus_next import Message
+from salsa_agent.bus.message import Header
 
 PATIENCE = 30.0
 PROJECT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import struct
 import time
 from contextlib import suppress
 
-from salsa_agent.bus.codec import message as wire
+from salsa_agent.bus import message as wire
 from tests.lab.bus import NOBODY, POLICY, RawClient
 from tests.lab.whole import INTERFACE, NAME, NET24, NOC, PATH, VERTEX
 from tests.torture.trial import CONFIG, ROUND, ZONE, A, Broken, Trial, fault, in_loop

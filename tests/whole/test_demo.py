@@ -24,7 +24,7 @@ import pyroute2
 import pytest
 
 from demo.laptop import Elsewhere, Laptop
-from salsa_agent.bus._library import Message, MessageType
+from salsa_agent.bus._dbus_next import Message, MessageType
 from salsa_agent.bus.client import Client
 from salsa_agent.bus.codec.marshal import Value
 from salsa_agent.bus.interface import INTERFACE, NAME, PATH, PROPERTIES

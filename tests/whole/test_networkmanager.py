@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from salsa_agent.bus.codec import message as wire
+from salsa_agent.bus import message as wire
 from salsa_agent.bus.interface import INTERFACE, NAME, PATH
 from tests.lab.booted import Booted
 from tests.lab.bus import RawClient, system_bus

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from salsa_agent.bus.codec import message as wire
+from salsa_agent.bus import message as wire
 from tests.lab.bus import RawClient
 from tests.lab.whole import (
     CONFIG,

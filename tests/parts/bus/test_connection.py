@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-from salsa_agent.bus._library import InvalidAddressError, Message, MessageFlag, MessageType, parse_address
-from salsa_agent.bus.codec import message as wire
+from salsa_agent.bus import message as wire
+from salsa_agent.bus._dbus_next import InvalidAddressError, Message, MessageFlag, MessageType, parse_address
 from salsa_agent.bus.codec.marshal import Value
 from salsa_agent.bus.connection import HIGH, BusGone, GuardedBus
 from salsa_agent.bus.interface import INTERFACE, INTROSPECTABLE, NAME, PATH, PEER, PROPERTIES
@@ -80,7 +80,7 @@ def test_the_private_name_of_the_library_does_what_the_guards_lean_on() -> None:
 def test_the_library_can_be_imported_where_typing_has_lost_a_name(missing: bool) -> None:
     lost = "import typing; del typing.no_type_check_decorator;" if missing else ""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", f"{lost}import salsa_agent.bus._library"],
+        [sys.executable, "-W", "error", "-c", f"{lost}import salsa_agent.bus._dbus_next"],
         capture_output=True,
         text=True,
         timeout=60,

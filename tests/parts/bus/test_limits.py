@@ -8,7 +8,7 @@ from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 
-from salsa_agent.bus.codec import message as wire
+from salsa_agent.bus import message as wire
 from salsa_agent.bus.interface import INTERFACE, NAME, PATH, PEER
 from salsa_agent.bus.limits import Callers, CallsInProgress
 from tests.lab.bus import NOBODY, PATIENCE, STRANGERS, Bus, RawClient, system_bus

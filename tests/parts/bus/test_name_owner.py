@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from salsa_agent.bus import name_owner as module
-from salsa_agent.bus._library import Message
+from salsa_agent.bus._dbus_next import Message
 from salsa_agent.bus.interface import NAME, PATH, PEER
 from salsa_agent.bus.name_owner import BusError, Connection, NameRefused, address_of, connect
 from salsa_agent.bus.service import Service

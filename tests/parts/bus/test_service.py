@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from salsa_agent.bus import interface
+from salsa_agent.bus import message as wire
 from salsa_agent.bus.api import InvalidArgs, LimitsExceeded, NoSuchRelay, RequestError
 from salsa_agent.bus.client import plain
-from salsa_agent.bus.codec import message as wire
 from salsa_agent.bus.codec.marshal import Value
 from salsa_agent.bus.interface import INTERFACE, INTROSPECTABLE, NAME, PATH, PEER, PROPERTIES
 from salsa_agent.core.model import Best, ListedRelay, Publication, Source, State, Verdict

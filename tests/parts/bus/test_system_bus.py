@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from salsa_agent.bus._library import Message, MessageType
+from salsa_agent.bus._dbus_next import Message, MessageType
 from salsa_agent.bus.system_bus import SystemBus
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from salsa_agent.bus import message as wire
 from salsa_agent.bus.api import Explanation, InvalidArgs, LimitsExceeded, NoSuchRelay
-from salsa_agent.bus.codec import message as wire
 from salsa_agent.bus.interface import INTERFACE, PATH, PROPERTY_TYPES
 from salsa_agent.cli.salsactl.main import main
 from salsa_agent.core.model import Best, ListedRelay, Publication, Source, State, Verdict

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from salsa_agent.bus._library import Message
-from salsa_agent.bus.codec import message as wire
-from salsa_agent.bus.codec.message import Header
+from salsa_agent.bus import message as wire
+from salsa_agent.bus._dbus_next import Message
+from salsa_agent.bus.message import Header
 from salsa_agent.bus.name_owner import open_bus
 from salsa_agent.cli.salsactl.watch_notify import KnownDomains, domain_of
 from tests.lab.bus import PATIENCE, Bus, system_bus

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from salsa_agent.bus import message as wire
 from salsa_agent.bus import system_bus as system
-from salsa_agent.bus.codec import message as wire
-from salsa_agent.bus.codec.message import Header
+from salsa_agent.bus.message import Header
 from salsa_agent.bus.system_bus import SystemBus, Unavailable
 from salsa_agent.core.model import Server, ServerView
 from salsa_agent.core.settings import Settings

@@ -35,8 +35,8 @@ async def laptop(tell: Tell) -> AsyncIterator[Laptop]:
             connection = await open_bus(bus.address)
             try:
                 one = Laptop(Client(connection, "the bus of the demo"), bus.address, elsewhere, tell)
-                connection.hears = lambda _: True  # nobody else is on this bus
-                connection.add_message_handler(one.on_message)
+                connection.router.signal_filter = lambda _: True  # nobody else is on this bus
+                connection.router.add_message_handler(one.on_message)
                 for rule in (f"path='{PATH}'", f"member='NameOwnerChanged',arg0='{NAME}'"):
                     await connection.call(_match(f"type='signal',{rule}"))
                 async with _agent(bus.address):

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from salsa_agent.bus._dbus_next import Message, MessageType
-from salsa_agent.bus.codec.marshal import Value
-from salsa_agent.bus.connection import BusGone, GuardedBus
+from salsa_agent.bus.codec import Value
+from salsa_agent.bus.connection import BusConnection, BusGone
 from salsa_agent.bus.interface import INTERFACE, METHODS, NAME, PATH, PROPERTIES, PROPERTY_TYPES
 from salsa_agent.bus.name_owner import CALL_TIME, DAEMON, BusError, address_of, open_bus
 
@@ -33,11 +33,11 @@ class NotRunning(CallError):
 class Client:
     """A connection to one bus, and the calls to the agent on it. All raise CallError."""
 
-    def __init__(self, bus: GuardedBus, where: str) -> None:
+    def __init__(self, bus: BusConnection, where: str) -> None:
         self._bus = bus
         self._where = where
         self._owner = ""  # who owns the name, while it is followed
-        bus.hears = lambda head: head.sender in (DAEMON, self._owner)  # anybody may send us a signal
+        bus.router.signal_filter = lambda head: head.sender in (DAEMON, self._owner)  # anybody may send us a signal
 
     async def available(self) -> bool:
         """Does the name have an owner, or would the bus start one?"""
@@ -73,7 +73,7 @@ class Client:
         # All is taken from one queue in the order it came, the reply to GetAll with it: no old value follows a new one
         queue: asyncio.Queue[Message | None] = asyncio.Queue()
         self._bus.on_end = lambda _: queue.put_nowait(None)
-        self._bus.add_message_handler(queue.put_nowait)
+        self._bus.router.add_message_handler(queue.put_nowait)
         await self._daemon("AddMatch", "s", f"type='signal',sender='{NAME}',path='{PATH}'")
         await self._daemon("AddMatch", "s", f"type='signal',sender='{DAEMON}',member='NameOwnerChanged',arg0='{NAME}'")
         if not await self._daemon("NameHasOwner", "s", NAME):
@@ -183,7 +183,7 @@ async def client(bus: str) -> AsyncIterator[Client]:
         connection.disconnect()
 
 
-async def _find() -> tuple[GuardedBus, str]:
+async def _find() -> tuple[BusConnection, str]:
     for bus in ("system", "session"):
         with suppress(CallError):
             connection, where = await _open(bus)
@@ -198,7 +198,7 @@ async def _find() -> tuple[GuardedBus, str]:
     raise NotRunning("no agent runs on the system bus or the session bus")
 
 
-async def _open(bus: str) -> tuple[GuardedBus, str]:
+async def _open(bus: str) -> tuple[BusConnection, str]:
     known = bus in ("system", "session")
     address = address_of(bus)
     if not address:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from salsa_agent.bus.codec.marshal import Value
+from salsa_agent.bus.codec import Value
 from salsa_agent.core.model import Asked, Dropped, Evidence, ListedRelay, RRType
 from salsa_agent.text import clean
 

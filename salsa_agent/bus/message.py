@@ -10,15 +10,16 @@ import struct
 from dataclasses import dataclass
 from functools import lru_cache
 
-from salsa_agent.bus.codec.marshal import encode as encode
-from salsa_agent.bus.codec.unmarshal import Malformed as Malformed
-from salsa_agent.bus.codec.unmarshal import decode as decode
-from salsa_agent.bus.codec.unmarshal import skip
+from salsa_agent.bus.codec import Malformed as Malformed
+from salsa_agent.bus.codec import decode as decode
+from salsa_agent.bus.codec import encode as encode
+from salsa_agent.bus.codec import skip
 
 CALL, RETURN, ERROR, SIGNAL = 1, 2, 3, 4
 NO_REPLY_EXPECTED = 1
 FIXED = 16  # octets of a header before its fields
 MAX_MESSAGE = 1 << 27
+_MAX_NAME = 255  # D-Bus Specification, "Valid Names"
 
 _PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _SENDER, _SIGNATURE = range(1, 9)
 _TYPES = {
@@ -27,7 +28,7 @@ _TYPES = {
 }  # fmt: skip
 
 
-class OutOfStep(Exception):
+class FramingError(Exception):
     """What comes from the bus is no D-Bus message: there is no way to find the next one."""
 
 
@@ -50,14 +51,14 @@ class Header:
 
 
 def sizes(start: bytes | bytearray) -> tuple[int, int]:
-    """Octets of the header with its padding, and of the body, from the first 16. Raises OutOfStep."""
+    """Octets of the header with its padding, and of the body, from the first 16. Raises FramingError."""
     if start[0] not in b"lB" or start[3] != 1:
-        raise OutOfStep("the bus sent what is no D-Bus message")
+        raise FramingError("the bus sent what is no D-Bus message")
     order = "<" if start[0] == 0x6C else ">"
     body, _, fields = struct.unpack_from(f"{order}III", start, 4)
     header = FIXED + _aligned(fields, 8)
     if header + body > MAX_MESSAGE:
-        raise OutOfStep("the bus sent a message larger than the specification allows")
+        raise FramingError("the bus sent a message larger than the specification allows")
     return header, body
 
 
@@ -98,6 +99,8 @@ def _parse(data: bytes) -> Header:
             at += 4
         text = data[at : at + length].decode()
         at += length + 1
+        if length > _MAX_NAME and code != _PATH:
+            raise Malformed("a header with an endless name")
         if code == _PATH:
             header.path = text
         elif code == _INTERFACE:
@@ -138,6 +141,47 @@ def frame(
         fields = _signal_fields(path, interface, member, signature)
     start = struct.pack("<BBBBIII", 0x6C, kind, flags, 1, len(body), serial, len(fields))
     return b"".join((start, fields, _PAD[len(fields) % 8], body))
+
+
+def reply(call: Header, serial: int, signature: str, body: bytes) -> bytes:
+    """The reply to a call."""
+    return frame(
+        RETURN,
+        serial,
+        flags=NO_REPLY_EXPECTED,
+        reply_serial=call.serial,
+        destination=call.sender,
+        signature=signature,
+        body=body,
+    )
+
+
+def error(call: Header, serial: int, name: str, text: str) -> bytes:
+    """The reply to a call that failed. `text`: one sentence."""
+    return frame(
+        ERROR,
+        serial,
+        flags=NO_REPLY_EXPECTED,
+        error_name=name,
+        reply_serial=call.serial,
+        destination=call.sender,
+        signature="s",
+        body=encode("s", [text]),
+    )
+
+
+def signal(serial: int, path: str, interface: str, member: str, signature: str, body: bytes) -> bytes:
+    """A signal to whoever follows."""
+    return frame(
+        SIGNAL,
+        serial,
+        flags=NO_REPLY_EXPECTED,
+        path=path,
+        interface=interface,
+        member=member,
+        signature=signature,
+        body=body,
+    )
 
 
 _PAD = [bytes(-length % 8) for length in range(8)]

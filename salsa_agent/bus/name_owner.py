@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 from salsa_agent.bus._dbus_next import AuthError, InvalidAddressError, Message, MessageType
-from salsa_agent.bus.connection import BusGone, GuardedBus
+from salsa_agent.bus.connection import BusConnection, BusGone
 from salsa_agent.bus.interface import NAME
 from salsa_agent.bus.message import Header
 from salsa_agent.text import clean
@@ -36,17 +36,17 @@ class NameRefused(BusError):
 class Exported(Protocol):
     """What answers the calls on a bus."""
 
-    def attach(self, bus: GuardedBus) -> None:
+    def attach(self, bus: BusConnection) -> None:
         """Answer the calls that come on this bus, and no other's."""
 
     async def detach(self) -> None:
         """Answer no more: end the calls in progress."""
 
 
-async def open_bus(address: str) -> GuardedBus:
+async def open_bus(address: str) -> BusConnection:
     """Connect to the first bus of an address list that lets us in. Raises BusError; leaves nothing open then."""
     try:
-        bus = GuardedBus(address)
+        bus = BusConnection(address)
         async with asyncio.timeout(CONNECT_TIME):
             return await bus.connect()
     except TimeoutError as error:
@@ -83,7 +83,7 @@ class Connection:
         """`candidates`: `system`, `session` or an address each; None is a private bus."""
         self._candidates = candidates
         self._failures: list[str] = []
-        self._bus: GuardedBus | None = None
+        self._bus: BusConnection | None = None
         self._private: PrivateBus | None = None
         self._service: Exported | None = None
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -106,10 +106,10 @@ class Connection:
                 self._failures.append(f"no {self.description} ({error})" if named else f"no bus at {error}")
                 continue
             old, self._bus = self._bus, bus
-            bus.hears = _from_the_daemon
+            bus.router.signal_filter = _from_the_daemon
             bus.on_end = self._on_end
             bus.policed = kind == "system"
-            bus.add_message_handler(self._on_message)
+            bus.router.add_message_handler(self._on_message)
             if self._service is not None:
                 await self._service.detach()
                 self._service.attach(bus)
@@ -118,7 +118,7 @@ class Connection:
             return
         raise BusError("; ".join(self._failures))
 
-    async def _open(self, kind: str | None) -> GuardedBus:
+    async def _open(self, kind: str | None) -> BusConnection:
         if kind is None:
             from salsa_agent.bus.private_bus import PrivateBus, PrivateBusFailed  # late: most never need it
 

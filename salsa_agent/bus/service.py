@@ -24,16 +24,18 @@ from salsa_agent.bus.api import (
     RequestError,
     Requests,
 )
-from salsa_agent.bus.codec.marshal import Value
-from salsa_agent.bus.connection import FAILED, MAX_CALL, UNKNOWN_OBJECT, BusGone, GuardedBus, told
+from salsa_agent.bus.codec import Value
+from salsa_agent.bus.connection import UNKNOWN_OBJECT, BusConnection, BusGone
 from salsa_agent.bus.interface import INTERFACE, INTROSPECTABLE, METHODS, PARENTS, PATH, PEER, PROPERTIES, STANDARD
 from salsa_agent.bus.limits import Callers, CallsInProgress
 from salsa_agent.bus.message import Header, Malformed
+from salsa_agent.bus.router import MAX_CALL, describe_exception
 from salsa_agent.core.admission import canonical
 from salsa_agent.core.model import ListedRelay, Publication
 from salsa_agent.text import clean, sanitize
 
 _ERROR = "org.freedesktop.DBus.Error."
+FAILED = f"{_ERROR}Failed"
 _ERRORS = {
     InvalidArgs: f"{_ERROR}InvalidArgs",
     LimitsExceeded: f"{_ERROR}LimitsExceeded",
@@ -72,25 +74,25 @@ class Service:
         self._values: dict[str, Value] = {}
         self._bodies: dict[str, bytes] = {}  # replies to Get, and to GetAll under ""
         self._explained: tuple[Explanation, bytes] | None = None
-        self._bus: GuardedBus | None = None
+        self._bus: BusConnection | None = None
         self._callers = Callers(self._ask_uid)
         self._limits = CallsInProgress()
         self._calls: set[asyncio.Task[None]] = set()
 
     # --- the bus
 
-    def attach(self, bus: GuardedBus) -> None:
+    def attach(self, bus: BusConnection) -> None:
         """Answer the calls that come on this bus, and tell its followers of changes."""
         self._bus = bus
         self._told = self.publication
         self._callers = Callers(self._ask_uid)
-        bus.serve = self._serve
+        bus.router.serve = self._serve
         bus.on_drained = self._announce
 
     async def detach(self) -> None:
         """Answer no more; calls in progress are told so."""
         if self._bus is not None:
-            self._bus.serve = self._refuse
+            self._bus.router.serve = self._refuse
         for call in self._calls:
             call.cancel()
         if self._calls:
@@ -172,7 +174,7 @@ class Service:
         assert self._bus is not None
         self._bus.error(call, FAILED, _ENDING)
 
-    def _dispatch(self, bus: GuardedBus, call: Header, body: bytes | None) -> None:
+    def _dispatch(self, bus: BusConnection, call: Header, body: bytes | None) -> None:
         at = call.interface or interface.HOME.get(call.member, "")
         known = call.path == PATH or call.path in PARENTS
         if at == PEER:  # of the process, not of an object: any path will do
@@ -208,7 +210,7 @@ class Service:
         except Malformed:
             raise Refused("InvalidArgs", "The arguments are damaged.") from None
 
-    def _peer(self, bus: GuardedBus, call: Header) -> None:
+    def _peer(self, bus: BusConnection, call: Header) -> None:
         if call.member == "Ping":
             bus.reply(call)
         elif call.member == "GetMachineId":
@@ -216,7 +218,7 @@ class Service:
         else:
             raise Refused("UnknownMethod", "This interface has no such method.")
 
-    def _property(self, bus: GuardedBus, call: Header, body: bytes | None) -> None:
+    def _property(self, bus: BusConnection, call: Header, body: bytes | None) -> None:
         given = self._arguments(STANDARD[PROPERTIES].get(call.member), call, body, first=2)
         ours = given[0] in (INTERFACE, "")  # empty: of whichever interface has it
         if call.member == "GetAll":
@@ -249,14 +251,14 @@ class Service:
 
     # --- calls that take their time, or for which it matters whose they are
 
-    def _start(self, bus: GuardedBus, call: Header, given: list[Any]) -> None:
+    def _start(self, bus: BusConnection, call: Header, given: list[Any]) -> None:
         if self._callers.full(call.sender):
             raise Refused("LimitsExceeded", "Too many calls wait to be taken up.")
         task = asyncio.ensure_future(self._run(bus, call, given))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
 
-    async def _run(self, bus: GuardedBus, call: Header, given: list[Any]) -> None:
+    async def _run(self, bus: BusConnection, call: Header, given: list[Any]) -> None:
         """See a call through to its reply. Never raises, unless cancelled."""
         try:
             uid = await self._callers.uid(call.sender)
@@ -318,9 +320,9 @@ class Service:
                 return int(reply.body[0])
         return None
 
-    def _fail(self, bus: GuardedBus, call: Header, error: Exception) -> None:
+    def _fail(self, bus: BusConnection, call: Header, error: Exception) -> None:
         """A defect of ours: the caller is told no more than that."""
-        log.error("a call was not answered: %s", told(error))
+        log.error("a call was not answered: %s", describe_exception(error))
         bus.error(call, FAILED, "The agent failed to answer.")
 
 

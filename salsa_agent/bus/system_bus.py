@@ -11,7 +11,7 @@ from typing import Any
 
 from salsa_agent.bus._dbus_next import Message, MessageFlag, MessageType
 from salsa_agent.bus.client import plain
-from salsa_agent.bus.connection import BusGone, GuardedBus
+from salsa_agent.bus.connection import BusConnection, BusGone
 from salsa_agent.bus.message import Header
 from salsa_agent.bus.name_owner import DAEMON, BusError, address_of, open_bus
 from salsa_agent.text import clean
@@ -54,7 +54,7 @@ class SystemBus:
         """`address`: empty is that of the system bus, at the time it is connected to."""
         self._address = address
         self._followed: dict[str, _Followed] = {}
-        self._bus: GuardedBus | None = None
+        self._bus: BusConnection | None = None
         self._hint = asyncio.Event()
         self._hint.set()
         self._settled = asyncio.Event()
@@ -110,13 +110,13 @@ class SystemBus:
     async def _session(self) -> bool:
         """One connection, to its end; False if there was none to be had."""
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        bus: GuardedBus | None = None
+        bus: BusConnection | None = None
         try:
             bus = await open_bus(self.address)
-            bus.hears = self._hears
-            bus.serve = lambda *_: None  # nobody has a reason to call; replies would wait for those who read none
+            bus.router.signal_filter = self._hears
+            bus.router.serve = lambda *_: None  # nobody has a reason to call
             bus.on_end = lambda why: None if ended.done() else ended.set_result(why)
-            bus.add_message_handler(self._on_message)
+            bus.router.add_message_handler(self._on_message)
             self._bus = bus
             await self._subscribe()
             self._settled.set()

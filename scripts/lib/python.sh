@@ -31,8 +31,7 @@ find_python() {
 }
 
 # ensure_venv [EXTRA]: the virtual environment stands and has what pyproject.toml names now.
-# One that SALSA_VENV names is taken as it is; with SALSA_PYTHON it is another one, of this interpreter; with
-# SALSA_DBUS=dbus-fast it is another one, with that library in the place of dbus-next.
+# One that SALSA_VENV names is taken as it is; with SALSA_PYTHON it is another one, of this interpreter.
 ensure_venv() {
 	[ -z "${SALSA_VENV-}" ] || return 0
 	suffix=
@@ -43,11 +42,6 @@ ensure_venv() {
 		PYTHON=$SALSA_PYTHON
 		suffix=-$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 	fi
-	case ${SALSA_DBUS:-dbus-next} in
-	dbus-next) ;;
-	dbus-fast) suffix=$suffix-dbus-fast extras=${extras:+$extras,}dbus-fast ;;
-	*) fail 1 "SALSA_DBUS: $SALSA_DBUS is neither dbus-next nor dbus-fast" ;;
-	esac
 	[ -z "$suffix" ] || venv=$cache/venv$suffix
 	stamp="$venv/salsa-${1:-run}"
 	wanted=$(cksum <pyproject.toml)
@@ -62,7 +56,6 @@ ensure_venv() {
 	fi
 	say "installing the libraries named in pyproject.toml into $venv"
 	pip install --editable ".${extras:+[$extras]}" || fail 1 "the libraries could not be installed; is the Python package index within reach?"
-	[ "${SALSA_DBUS-}" != dbus-fast ] || pip uninstall --yes dbus-next
 	printf '%s\n' "$wanted" >"$stamp"
 }
 

@@ -25,8 +25,6 @@ import dns.rrset
 
 from salsa_agent.bus import convert as values
 from salsa_agent.bus import message as wire
-from salsa_agent.bus.codec import message as wire
-from salsa_agent.cli.format.text import clean
 from salsa_agent.config import file as config
 from salsa_agent.core.model import (
     Answer,

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from salsa_agent.bus import message as wire
-from salsa_agent.bus._dbus_next import Message
 from salsa_agent.bus.message import Header
 
 PATIENCE = 30.0
@@ -31,7 +30,6 @@ POLICY = PROJECT / "dbus" / "org.salsa.Agent1.conf"
 ROOT, NOBODY, SERVICE_UID = 0, 65534, 64999
 STRANGERS = (64001, 64002, 64003)  # more users; dbus-daemon lets in none that it cannot look up
 KINDS = ("dbus-daemon", "dbus-broker")
-LIBRARY = Message.__module__.partition(".")[0]  # dbus_next or dbus_fast, whichever runs here
 
 CONFIG = """\
 <!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"

@@ -140,7 +140,7 @@ class Agent:
     def waiting(self) -> int:
         """Octets that wait to be written to the bus."""
         assert self.connection._bus is not None
-        return len(self.connection._bus._out)
+        return len(self.connection._bus._outbox)
 
 
 @asynccontextmanager

@@ -18,13 +18,11 @@ from benchmarks.figures import QUICK, both, p99, times
 from salsa_agent.core.model import RelayKey
 from salsa_agent.core.settings import Verify
 from salsa_agent.smtp.verifier import Verifier
-from tests.lab.bus import LIBRARY
 from tests.lab.run import PROJECT, run
 from tests.lab.smtpserver import SmtpServer
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(LIBRARY != "dbus_next", reason="the Python peers are written with dbus-next")
 def test_a_quick_run_writes_every_table_and_plot(tmp_path: Path) -> None:
     done = run("bench", "--quick", "--out", str(tmp_path))
     results = (tmp_path / "results.md").read_text()

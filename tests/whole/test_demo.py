@@ -26,9 +26,9 @@ import pytest
 from demo.laptop import Elsewhere, Laptop
 from salsa_agent.bus._dbus_next import Message, MessageType
 from salsa_agent.bus.client import Client
-from salsa_agent.bus.codec.marshal import Value
+from salsa_agent.bus.codec import Value
 from salsa_agent.bus.interface import INTERFACE, NAME, PATH, PROPERTIES
-from tests.lab.bus import LIBRARY, NOBODY, PATIENCE, PROJECT, ROOT
+from tests.lab.bus import NOBODY, PATIENCE, PROJECT, ROOT
 from tests.lab.whole import until
 
 USERS = {"root": ROOT, "nobody": NOBODY}
@@ -118,7 +118,7 @@ def demo() -> Iterator[Demo]:
         shutil.copy(PROJECT / "run", tree)
         subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", tree / "venv"], check=True)
         libraries = next((tree / "venv/lib").glob("python*/site-packages"))
-        for library in (import_module(LIBRARY), dns, pyroute2):  # all of them can do without what is compiled
+        for library in (import_module("dbus_next"), dns, pyroute2):  # all of them can do without what is compiled
             shutil.copytree(Path(library.__path__[0]), libraries / library.__name__)
         (base / "tmp").mkdir()
         (base / "tmp").chmod(0o1777)

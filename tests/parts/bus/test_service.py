@@ -15,7 +15,7 @@ from salsa_agent.bus import interface
 from salsa_agent.bus import message as wire
 from salsa_agent.bus.api import InvalidArgs, LimitsExceeded, NoSuchRelay, RequestError
 from salsa_agent.bus.client import plain
-from salsa_agent.bus.codec.marshal import Value
+from salsa_agent.bus.codec import Value
 from salsa_agent.bus.interface import INTERFACE, INTROSPECTABLE, NAME, PATH, PEER, PROPERTIES
 from salsa_agent.core.model import Best, ListedRelay, Publication, Source, State, Verdict
 from tests.lab.bus import NOBODY, PROJECT, Bus, RawClient, system_bus

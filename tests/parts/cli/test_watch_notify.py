@@ -44,7 +44,7 @@ async def desktop(bus: Bus) -> AsyncIterator[asyncio.Queue[list[Any]]]:
         told.put_nowait(wire.decode(call.signature, body, little=call.little))
         connection.reply(call, "u", wire.encode("u", [7]))
 
-    connection.serve = notify
+    connection.router.serve = notify
     try:
         daemon = "org.freedesktop.DBus"
         await connection.call(

@@ -1,1 +1,0 @@
-"""D-Bus messages as bytes and back, without input or output."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from salsa_agent.core.model import Answer, Outcome, Question
+from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType
 
 MIN_TTL = 60
 MAX_TTL = 24 * 3600
@@ -15,7 +15,7 @@ STALE_FOR = 24 * 3600  # RFC 8767, rule E5: from when the answer was received
 RETRY_AFTER = (2, 8, 30, 300)  # B5; the last one again and again
 
 
-class Look(NamedTuple):
+class CachedAnswer(NamedTuple):
     """What a question is worth now. `failing`: its last asking failed (`answer` is then an older one, or `failed`)."""
 
     answer: Answer
@@ -26,41 +26,46 @@ class Look(NamedTuple):
 @dataclass(slots=True)
 class _Entry:
     last: Answer  # as it came, also where an older one stands (E5)
-    current: Look | None = None
+    current: CachedAnswer | None = None
     found: Answer | None = None  # the last answer with records, for E5
     found_at: float = 0.0
     failures: int = 0
     retry_at: float = 0.0
 
 
-class Memory:
+class Cache:
     """The answers on the present network. Times are those passed as `now`."""
 
     def __init__(self) -> None:
         self._entries: dict[Question, _Entry] = {}
 
-    def look(self, question: Question) -> Look | None:
+    def get(self, question: Question) -> CachedAnswer | None:
         """What is known; None: it has to be asked."""
         entry = self._entries.get(question)
         return entry.current if entry else None
 
     def last(self, question: Question) -> Answer | None:
-        """The last answer as it came; `look` says what it is worth."""
+        """The last answer as it came; `get` says what it is worth."""
         entry = self._entries.get(question)
         return entry.last if entry else None
 
+    def unanswered(self, questions: Iterable[Question]) -> list[Question]:
+        """Those of the questions that have to be asked."""
+        return [question for question in questions if self.get(question) is None]
+
     def record(self, question: Question, answer: Answer, now: float) -> None:
-        """Take an answer in."""
+        """Take an answer in, as the resolver gave it; a null MX becomes the outcome `refused` (B7)."""
+        answer = null_mx_refuses(question, answer)
         entry = self._entries.setdefault(question, _Entry(answer))
         entry.last = answer
         if answer.outcome is Outcome.FAILED:
             entry.retry_at = now + RETRY_AFTER[min(entry.failures, len(RETRY_AFTER) - 1)]
             entry.failures += 1
             if entry.found is not None and now < entry.found_at + STALE_FOR:
-                entry.current = Look(entry.found, entry.found_at + STALE_FOR, failing=True)
+                entry.current = CachedAnswer(entry.found, entry.found_at + STALE_FOR, failing=True)
             else:
                 entry.found = None
-                entry.current = Look(answer, float("inf"), failing=True)
+                entry.current = CachedAnswer(answer, float("inf"), failing=True)
             return
         entry.failures = 0
         if answer.outcome is Outcome.NONE:
@@ -70,7 +75,7 @@ class Memory:
             entry.found, entry.found_at = answer, now
             limit = MAX_TTL
         ttl = MIN_TTL if answer.ttl is None else answer.ttl
-        entry.current = Look(answer, now + min(max(ttl, MIN_TTL), limit))
+        entry.current = CachedAnswer(answer, now + min(max(ttl, MIN_TTL), limit))
 
     def expire(self, now: float) -> None:
         """At the start of a round: what ran out, or is due for another try, has to be asked again."""
@@ -99,6 +104,18 @@ class Memory:
         for question in bearing:
             entry = self._entries.get(question)
             if entry and entry.current:
-                look = entry.current
-                times.append(min(entry.retry_at, look.expires) if look.failing else look.expires)
+                cached = entry.current
+                times.append(min(entry.retry_at, cached.expires) if cached.failing else cached.expires)
         return min(times, default=None)
+
+
+def no_answer_in_time(asked_at: float, now: float) -> Answer:
+    """The answer to a question that is given up (E4). `asked_at`: `now` for one that was never sent."""
+    return Answer(Outcome.FAILED, elapsed=now - asked_at, reason="no answer in time")
+
+
+def null_mx_refuses(question: Question, answer: Answer) -> Answer:
+    """A null MX (RFC 7505: one record, preference 0, exchange `.`) is the outcome `refused` (B7)."""
+    if question.rtype is RRType.MX and answer.outcome is Outcome.FOUND and answer.mx == (Mx(0, "."),):
+        return answer._replace(outcome=Outcome.REFUSED, mx=(), reason="", alias_of="")
+    return answer

@@ -1,7 +1,7 @@
-"""The state machine: events and `now` in, deeds out. Rules D8, E and H1-H2; the rest it delegates.
+"""The state machine: events and `now` in, commands out. Rules D8, E and H1-H2; the rest it delegates.
 
 Times are seconds on one clock that never steps back and counts suspend (CLOCK_BOOTTIME); the engine reads none itself.
-The same events at the same times give the same deeds.
+The same events at the same times give the same commands.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections.abc import Iterable
 from itertools import chain
 
 from salsa_agent.core import addresses as rules_a
-from salsa_agent.core.cache import Memory
+from salsa_agent.core.cache import Cache, no_answer_in_time
 from salsa_agent.core.events import (
     Answered,
     Ask,
     Checked,
-    Deed,
+    Command,
     Drop,
     Event,
     ExternalAddressFound,
     FactsRead,
     FailureReported,
     LinkRelaysSet,
-    NetworkLeft,
+    NetworkChanged,
     RefreshAsked,
     RefreshDone,
     Resumed,
@@ -51,7 +51,7 @@ from salsa_agent.core.model import (
 from salsa_agent.core.nat import ExternalAddress
 from salsa_agent.core.publication import Published
 from salsa_agent.core.rounds import LONGEST_ROUND, Round, Rounds
-from salsa_agent.core.selection import Choice, World, choose, joined, normalize, servers_of_first, static_questions
+from salsa_agent.core.selection import Choice, World, choose, joined, servers_of_first, static_questions
 from salsa_agent.core.servers import without_own_links
 from salsa_agent.core.settings import Settings
 from salsa_agent.core.verification import Checks, last_resort
@@ -78,7 +78,7 @@ class Engine:
         self._statics: dict[RelayKey, tuple[Question, ...]] = {}  # whose lookups only their verification needs
         self._world_moved = False  # something that `_world` is made from changed
         self._external = ExternalAddress()
-        self._memory = Memory()
+        self._cache = Cache()
         self._checks = Checks(seed)
         self._choice = Choice()
         self._rounds = Rounds()
@@ -90,7 +90,7 @@ class Engine:
         self._asked: dict[Question, Asked] = {}
         self._standing = State.READY
         self._published = Published()
-        self._deeds: list[Deed] = []
+        self._commands: list[Command] = []
         self._ended: RoundEnded | None = None  # what `step` left to do
         self._owed: list[int] = []  # the `Refresh` calls that it answers
         self._now = 0.0  # of the last step
@@ -98,7 +98,7 @@ class Engine:
     @property
     def publication(self) -> Publication:
         """What was published last."""
-        return self._published.said
+        return self._published.last_published
 
     @property
     def settings(self) -> Settings:
@@ -135,26 +135,26 @@ class Engine:
         """Whether `step` stopped at a decision."""
         return self._ended is not None
 
-    def handle(self, events: Iterable[Event], now: float) -> list[Deed]:
+    def handle(self, events: Iterable[Event], now: float) -> list[Command]:
         """Take the events in, in their order, and say what is to be done."""
-        deeds = self.step(events, now)
+        commands = self.step(events, now)
         while self.unfinished:
-            deeds += self.step((), now)
-        return deeds
+            commands += self.step((), now)
+        return commands
 
-    def step(self, events: Iterable[Event], now: float) -> list[Deed]:
+    def step(self, events: Iterable[Event], now: float) -> list[Command]:
         """Do as `handle` does, as far as the next decision: followers need not wait for what comes of it.
 
         While `unfinished`, it is to be called again, without events, before anything else.
         """
-        self._deeds, self._now = [], now
+        self._commands, self._now = [], now
         if self._ended is not None:
             self._end(self._ended)
         for event in events:
             self._take(event, now)
         self._notice_network(now)
         self._advance(now)
-        return self._deeds
+        return self._commands
 
     # --- events
 
@@ -167,7 +167,7 @@ class Engine:
             case Answered(question, answer):
                 if question in self._in_flight:
                     del self._in_flight[question]
-                    self._record(question, normalize(question, answer), now)
+                    self._record(question, answer, now)
             case Checked(check, result):
                 self._checks.conclude(check, result, now)
             case RefreshAsked(token):
@@ -189,16 +189,16 @@ class Engine:
 
     def _take_settings(self, settings: Settings) -> None:
         if settings.verify != self._settings.verify:
-            self._deeds += self._checks.clear()
+            self._commands += self._checks.clear()
         if settings.network != self._settings.network:
-            self._deeds += self._external.reset()
+            self._commands += self._external.reset()
         self._settings, self._world_moved = settings, True
         self._rounds.request(Round("reload"), supersede=True)
 
     def _report(self, key: RelayKey, reason: str, now: float) -> None:
         """D6: this relay failed; the first of the published list that did not is published without waiting."""
         settings = self._settings
-        self._deeds += self._checks.report(key, reason, now, enabled=settings.verify.enabled)
+        self._commands += self._checks.report(key, reason, now, enabled=settings.verify.enabled)
         best = self._published.report(key, reason, settings.static_relays, now)
         self._checks.owe(RelayKey(best.host, best.port))
 
@@ -238,20 +238,20 @@ class Engine:
     def _go_offline(self, now: float) -> None:
         if self._offline_since is None:
             self._offline_since = now if self._decided else now - OFFLINE_GRACE
-        self._deeds += [RefreshDone(token) for token in self._rounds.stop()]
+        self._commands += [RefreshDone(token) for token in self._rounds.stop()]
 
     def _leave_network(self) -> None:
         """Nothing known from the old network is of use on the new one (E1), and nothing asked there is wanted."""
         self._cancel_questions()
-        self._memory.clear()
-        self._deeds += self._external.reset()
-        self._deeds += self._checks.owe_all(restart=True, enabled=self._settings.verify.enabled)
-        self._deeds.append(NetworkLeft())
+        self._cache.clear()
+        self._commands += self._external.reset()
+        self._commands += self._checks.owe_all(restart=True, enabled=self._settings.verify.enabled)
+        self._commands.append(NetworkChanged())
 
     def _cancel_questions(self) -> dict[Question, float]:
         """Drop what is in flight; when each of them was asked."""
         dropped, self._in_flight = self._in_flight, {}
-        self._deeds += [Drop(question) for question in dropped]
+        self._commands += [Drop(question) for question in dropped]
         return dropped
 
     # --- rounds
@@ -282,7 +282,7 @@ class Engine:
     def _request_what_is_due(self, now: float) -> None:
         """E1, B5: a TTL ran out, or a failed question is due for another try."""
         if self._rounds.current is None:
-            due = self._memory.due(self._bearing())
+            due = self._cache.due(self._bearing())
             if due is not None and due <= now:
                 self._rounds.request(Round("expiry or retry"))
 
@@ -295,17 +295,17 @@ class Engine:
         self._late_at = started.dns_deadline
         self._chosen = False
         if started.learn and self._facts is not None:
-            self._deeds += self._external.discover(world.settings.network, self._facts, world.addresses, world.view)
+            self._commands += self._external.discover(world.settings.network, self._facts, world.addresses, world.view)
         if started.forget:
             self._cancel_questions()
-            self._memory.forget()
-            self._deeds += self._checks.owe_all(restart=False, enabled=world.settings.verify.enabled)
+            self._cache.forget()
+            self._commands += self._checks.owe_all(restart=False, enabled=world.settings.verify.enabled)
         else:
-            self._memory.expire(now)
+            self._cache.expire(now)
 
     def _run(self, world: World, running: Round, now: float) -> None:
         # the second half of the DNS part is for address lookups (E4): they do not wait for the slowest level then
-        self._choice = choose(world, self._memory, ahead=now >= running.half_of_dns)
+        self._choice = choose(world, self._cache, ahead=now >= running.half_of_dns)
         late = now >= running.dns_deadline
         if late:
             self._give_up_questions(world, now)
@@ -326,23 +326,18 @@ class Engine:
         for question in chain(() if running.dns_done else self._choice.wanted, self._static_questions()):
             if len(self._in_flight) >= IN_FLIGHT:
                 break
-            if question not in self._in_flight and self._memory.look(question) is None:
+            if question not in self._in_flight and self._cache.get(question) is None:
                 self._in_flight[question] = now
-                self._deeds.append(Ask(question))
+                self._commands.append(Ask(question))
                 running.questions += 1
 
     def _give_up_questions(self, world: World, now: float) -> None:
         """E4: what is unanswered at the end of the DNS part has failed; what was not even asked took no time."""
-        since = self._cancel_questions()
-        while unanswered := [
-            question
-            for question in chain(self._choice.wanted, self._static_questions())
-            if self._memory.look(question) is None
-        ]:
+        asked_at = self._cancel_questions()
+        while unanswered := self._cache.unanswered(chain(self._choice.wanted, self._static_questions())):
             for question in unanswered:
-                elapsed = now - since.get(question, now)
-                self._record(question, Answer(Outcome.FAILED, elapsed=elapsed, reason="no answer in time"), now)
-            self._choice = choose(world, self._memory)
+                self._record(question, no_answer_in_time(asked_at.get(question, now), now), now)
+            self._choice = choose(world, self._cache)
 
     def _static_questions(self) -> Iterable[Question]:
         """The lookups of the static relays' names."""
@@ -355,9 +350,9 @@ class Engine:
     def _verify(self, world: World, now: float) -> Best | None:
         """Start the checks that are due; the best relay, once it is known (D2-D4)."""
         choice, verify = self._choice, world.settings.verify
-        self._deeds += self._checks.follow(choice.relays, now)
+        self._commands += self._checks.follow(choice.relays, now)
         if verify.enabled:
-            self._deeds += self._checks.step(choice.relays, self._addresses(), now)
+            self._commands += self._checks.step(choice.relays, self._addresses(), now)
         else:
             self._checks.revive(now)
         return self._checks.best(choice.relays, world.settings.static_relays, enabled=verify.enabled)
@@ -367,9 +362,9 @@ class Engine:
         where: dict[RelayKey, tuple[IPAddress, ...] | None] = {r.key: r.addresses for r in self._choice.relays}
         for key, questions in self._statics.items():
             if where.get(key) == ():
-                looks = [self._memory.look(question) for question in questions]
-                known = [look.answer for look in looks if look is not None]
-                where[key] = joined(known) if len(known) == len(looks) else None
+                cached = [self._cache.get(question) for question in questions]
+                known = [cached.answer for cached in cached if cached is not None]
+                where[key] = joined(known) if len(known) == len(cached) else None
         return where
 
     def _decide(self, world: World, running: Round, best: Best, now: float) -> None:
@@ -385,14 +380,14 @@ class Engine:
     def _end(self, ended: RoundEnded) -> None:
         """Do what the decision did not have to wait for."""
         self._ended = None
-        self._memory.keep(chain(self._choice.wanted, self._static_questions()))
+        self._cache.keep(chain(self._choice.wanted, self._static_questions()))
         self._asked = {asked.question: asked for asked in self._answers()}
-        self._deeds.append(ended)
-        self._deeds += [RefreshDone(token) for token in self._owed]
+        self._commands.append(ended)
+        self._commands += [RefreshDone(token) for token in self._owed]
 
     def _record(self, question: Question, answer: Answer, now: float) -> None:
         """Take an answer in; one that the last decision did not wait for is still part of its round."""
-        self._memory.record(question, answer, now)
+        self._cache.record(question, answer, now)
         asked = self._asked.get(question)
         if asked is not None and asked.answer.outcome is Outcome.PENDING:
             self._asked[question] = asked._replace(answer=answer)
@@ -400,7 +395,7 @@ class Engine:
     def _answers(self) -> Iterable[Asked]:
         """What the present choice was made from (`Explain`)."""
         for question in chain(self._choice.wanted, self._static_questions()):
-            answer = self._memory.last(question) or Answer(Outcome.PENDING)
+            answer = self._cache.last(question) or Answer(Outcome.PENDING)
             yield Asked(question, answer, self._choice.wanted.get(question))
 
     def _follow_up(self, world: World, now: float) -> None:
@@ -414,13 +409,13 @@ class Engine:
     def _stay_offline(self, world: World, now: float) -> None:
         """E6: `offline` at once, the static relay after two seconds (at the start: at once)."""
         # nothing is asked or verified without an address
-        self._deeds += [RefreshDone(token) for token in self._rounds.stop()]
+        self._commands += [RefreshDone(token) for token in self._rounds.stop()]
         since = now if self._offline_since is None else self._offline_since
         if now >= since + OFFLINE_GRACE:
             self._decided = True
             self._set_stage(world)
-            self._choice = choose(world, self._memory)
-            self._deeds += self._checks.follow(self._choice.relays, now)
+            self._choice = choose(world, self._cache)
+            self._commands += self._checks.follow(self._choice.relays, now)
             self._compose(world, last_resort(self._choice.relays, world.settings.static_relays), now)
         self._publish(world)
 
@@ -435,7 +430,7 @@ class Engine:
         self._published.compose(best, listed, tuple(choice.evidence), tuple(choice.dropped), now)
 
     def _publish(self, world: World) -> None:
-        self._deeds += self._published.publish(self._state(world))
+        self._commands += self._published.publish(self._state(world))
 
     def _state(self, world: World) -> State:
         """H2: the first that holds."""
@@ -452,7 +447,7 @@ class Engine:
 
     def _judge(self, world: World) -> State:
         """`degraded` or `ready`, of what is published or about to be."""
-        said = self._published.coming
+        said = self._published.pending
         none_ok = not any(listed.verdict is Verdict.OK for listed in said.relays)
         if self._failing() or (world.settings.verify.enabled and said.relays and none_ok):
             return State.DEGRADED
@@ -460,8 +455,8 @@ class Engine:
 
     def _failing(self) -> bool:
         """Whether a level or an address lookup failed, and is being retried."""
-        statics = (self._memory.look(question) for question in self._static_questions())
-        return self._choice.failing or any(look is not None and look.failing for look in statics)
+        statics = (self._cache.get(question) for question in self._static_questions())
+        return self._choice.failing or any(cached is not None and cached.failing for cached in statics)
 
     # --- time
 
@@ -482,7 +477,7 @@ class Engine:
             elif waiting is not None:
                 times.append(self._rounds.start_at(waiting, now))
             else:
-                times.append(self._memory.due(self._bearing()))
+                times.append(self._cache.due(self._bearing()))
             if self._following():
                 times.append(self._checks.due(self._choice.relays, now))
         return min((time for time in times if time is not None), default=None)

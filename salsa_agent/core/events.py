@@ -1,4 +1,4 @@
-"""What goes into the engine (events) and what it wants done (deeds). Nothing else passes between it and the drivers.
+"""What the engine is told (events) and what it wants done (commands). Nothing else passes between it and the drivers.
 
 They are named tuples as in `model`, but for those without fields.
 """
@@ -110,7 +110,7 @@ Event = (
 )
 
 
-# --- deeds ------------------------------------------------------------------------------------------------------------
+# --- commands ---------------------------------------------------------------------------------------------------------
 
 
 class Ask(NamedTuple):
@@ -152,7 +152,7 @@ class RefreshDone(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkLeft:
+class NetworkChanged:
     """The network changed: what drivers remember of the old one (slow servers, F2) is void."""
 
 
@@ -185,14 +185,14 @@ class RoundEnded(NamedTuple):
     seconds: float
 
 
-Deed = (
+Command = (
     Ask
     | Drop
     | Check
     | Abandon
     | Publish
     | RefreshDone
-    | NetworkLeft
+    | NetworkChanged
     | DiscoverExternalAddress
     | ForgetExternalAddress
     | RoundEnded

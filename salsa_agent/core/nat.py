@@ -8,7 +8,7 @@ from math import inf
 
 from salsa_agent.core import admission as names
 from salsa_agent.core.addresses import RT_TABLE_MAIN
-from salsa_agent.core.events import Deed, DiscoverExternalAddress, ForgetExternalAddress
+from salsa_agent.core.events import Command, DiscoverExternalAddress, ForgetExternalAddress
 from salsa_agent.core.model import Address, IPAddress, NetworkFacts, ServerView
 from salsa_agent.core.settings import Network
 
@@ -32,7 +32,7 @@ class ExternalAddress:
         """Whether a round has nothing to wait for."""
         return self._answered
 
-    def reset(self) -> list[Deed]:
+    def reset(self) -> list[Command]:
         """The network or the settings changed: what the NAT answered is void."""
         asked = self._request is not None
         self._request, self._ip, self._answered = None, None, True
@@ -40,7 +40,7 @@ class ExternalAddress:
 
     def discover(
         self, network: Network, facts: NetworkFacts, counting: Sequence[Address], view: ServerView
-    ) -> list[Deed]:
+    ) -> list[Command]:
         """A round starts: ask again, unless the same request is still under way."""
         wanted = _request(network, facts, counting, view)
         if wanted is None:

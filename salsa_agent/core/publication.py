@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from salsa_agent.core.events import Deed, Publish
+from salsa_agent.core.events import Command, Publish
 from salsa_agent.core.model import (
     Best,
     Dropped,
@@ -20,16 +20,16 @@ from salsa_agent.core.verification import first_not_failed
 
 
 class Published:
-    """`said` is what was published last; what is composed waits for `publish`."""
+    """`last_published` is what was published last; what is composed waits for `publish`."""
 
     def __init__(self) -> None:
-        self.said = Publication()
+        self.last_published = Publication()
         self._composed: Publication | None = None
 
     @property
-    def coming(self) -> Publication:
-        """What is said next."""
-        return self._composed or self.said
+    def pending(self) -> Publication:
+        """What `publish` will send."""
+        return self._composed or self.last_published
 
     def compose(
         self,
@@ -40,23 +40,23 @@ class Published:
         now: float,
     ) -> None:
         """The list, the evidence and the best relay as they stand now."""
-        same = (best.host, best.port) == (self.said.best.host, self.said.best.port)
-        changed = self.said.changed if same else now
-        self._composed = Publication(self.said.state, best, relays, evidence, changed, dropped)
+        same = (best.host, best.port) == (self.last_published.best.host, self.last_published.best.port)
+        changed = self.last_published.changed if same else now
+        self._composed = Publication(self.last_published.state, best, relays, evidence, changed, dropped)
 
     def report(self, key: RelayKey, reason: str, static: tuple[RelayEntry, ...], now: float) -> Best:
         """D6: a relay of the list has failed; the first that has not is the best, without waiting."""
-        said = self.coming
+        pending = self.pending
         relays = tuple(
             listed._replace(verdict=Verdict.FAILED, reason=reason) if listed.relay.key == key else listed
-            for listed in said.relays
+            for listed in pending.relays
         )
         best = first_not_failed(relays, static)
-        self.compose(best, relays, said.evidence, said.dropped, now)
+        self.compose(best, relays, pending.evidence, pending.dropped, now)
         return best
 
-    def publish(self, state: State) -> list[Deed]:
+    def publish(self, state: State) -> list[Command]:
         """One publication for all that changed, none when nothing did."""
-        before, self.said, self._composed = self.said, replace(self.coming, state=state), None
-        changed = self.said != before or self.said.dropped != before.dropped
-        return [Publish(self.said)] if changed else []
+        before, self.last_published, self._composed = self.last_published, replace(self.pending, state=state), None
+        changed = self.last_published != before or self.last_published.dropped != before.dropped
+        return [Publish(self.last_published)] if changed else []

@@ -1,4 +1,4 @@
-"""The wiring: drivers' events into the engine, the engine's deeds to the drivers; one run from the bus to its end."""
+"""The wiring: drivers' events to the engine, its commands to the drivers; one run from the bus to its end."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from salsa_agent.core.events import (
     Abandon,
     Ask,
     Check,
-    Deed,
+    Command,
     DiscoverExternalAddress,
     Drop,
     ExternalAddressFound,
     FactsRead,
     ForgetExternalAddress,
     LinkRelaysSet,
-    NetworkLeft,
+    NetworkChanged,
     Publish,
     RefreshDone,
     Resumed,
@@ -238,14 +238,14 @@ class Agent:
             self._loop.post(SettingsRead(settings))
         notify.ready()
 
-    # --- deeds
+    # --- commands
 
-    def _do(self, deed: Deed) -> None:
-        match deed:
+    def _do(self, command: Command) -> None:
+        match command:
             case Ask(question):
                 self._work.ask(question)
             case Check():
-                self._work.check(deed)
+                self._work.check(command)
             case Drop(question):
                 self._work.drop(question)
             case Abandon(check):
@@ -254,14 +254,14 @@ class Agent:
                 self._publish(publication)
             case RefreshDone(token):
                 self._callers.refreshed(token)
-            case NetworkLeft():
+            case NetworkChanged():
                 self._resolver.forget()
             case DiscoverExternalAddress():
-                self._nat.discover(deed)
+                self._nat.discover(command)
             case ForgetExternalAddress():
                 self._nat.forget()
             case RoundEnded():
-                log.info("%s", tell.round_line(deed, self._engine.publication))
+                log.info("%s", tell.round_line(command, self._engine.publication))
 
     def _publish(self, said: Publication) -> None:
         previous = self._service.publication

@@ -1,4 +1,4 @@
-"""Runs the engine on the event loop: events in, deeds out, one timer."""
+"""Runs the engine on the event loop: events in, commands out, one timer."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import asyncio
 from collections.abc import Callable
 
 from salsa_agent.core.engine import Engine
-from salsa_agent.core.events import Deed, Event
+from salsa_agent.core.events import Command, Event
 from salsa_agent.system.clock import clock
 
 
 class EngineLoop:
-    """What is posted within one turn of the event loop is one batch for the engine; its deeds go to `do`.
+    """What is posted within one turn of the event loop is one batch for the engine; its commands go to `do`.
 
     `before` is called at each turn, whatever woke it, and may post more.
     """
 
-    def __init__(self, engine: Engine, do: Callable[[Deed], None], before: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, do: Callable[[Command], None], before: Callable[[], None]) -> None:
         self._engine = engine
         self._do = do
         self._before = before
@@ -31,7 +31,7 @@ class EngineLoop:
         self._wake()
 
     def post_now(self, event: Event) -> None:
-        """Have the engine see this event, and its deeds done, before this returns: a caller waits for the effect."""
+        """Have the engine see this event, and its commands done, before this returns: a caller waits for the effect."""
         self._events.append(event)
         self._turn()
 
@@ -53,11 +53,11 @@ class EngineLoop:
         self._before()
         events, self._events = self._events, []
         engine = self._engine
-        for deed in engine.step(events, clock()):
-            self._do(deed)
+        for command in engine.step(events, clock()):
+            self._do(command)
         while engine.unfinished:
-            for deed in engine.step((), clock()):
-                self._do(deed)
+            for command in engine.step((), clock()):
+                self._do(command)
         self._set_timer(engine.wake_at)
 
     def _set_timer(self, when: float | None) -> None:

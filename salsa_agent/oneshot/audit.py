@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from typing import Any, Protocol
 
-from salsa_agent.core.cache import Memory
+from salsa_agent.core.cache import Cache
 from salsa_agent.core.model import (
     Address,
     Answer,
@@ -20,7 +20,7 @@ from salsa_agent.core.model import (
     RelayKey,
     ServerView,
 )
-from salsa_agent.core.selection import Choice, World, choose, normalize
+from salsa_agent.core.selection import Choice, World, choose
 from salsa_agent.core.settings import Policy, Settings
 from salsa_agent.oneshot.lookup import Asker
 from salsa_agent.oneshot.zone import IPNetwork, level_of
@@ -105,9 +105,9 @@ async def audit(
 async def _climb(
     world: World, resolver: Asker, limit: float, progress: Progress
 ) -> tuple[Choice, dict[Question, Answer]]:
-    memory, answers = Memory(), dict[Question, Answer]()
+    cache, answers = Cache(), dict[Question, Answer]()
     flight = asyncio.Semaphore(MAX_QUESTIONS)
-    choice = choose(world, memory)
+    choice = choose(world, cache)
 
     async def ask(question: Question) -> None:
         async with flight:
@@ -116,13 +116,13 @@ async def _climb(
                     answer = await resolver.ask(question)
             except TimeoutError:
                 answer = Answer(Outcome.FAILED, reason="no answer in time")
-        answers[question] = normalize(question, answer)
-        memory.record(question, answers[question], clock())
+        cache.record(question, answer, clock())
+        answers[question] = cache.last(question) or answer
         progress("questions", len(answers), len(choice.wanted))
 
     while unanswered := [question for question in choice.wanted if question not in answers]:
         await _all(ask(question) for question in unanswered)
-        choice = choose(world, memory)
+        choice = choose(world, cache)
     return choice, answers
 
 

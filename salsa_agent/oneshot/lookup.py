@@ -8,9 +8,9 @@ from typing import Protocol
 
 from salsa_agent.bus.api import Looked
 from salsa_agent.core import addresses as rules_a
-from salsa_agent.core.cache import Memory
-from salsa_agent.core.model import Address, Answer, Asked, IPAddress, NetworkFacts, Outcome, Question, ServerView
-from salsa_agent.core.selection import Choice, World, choose, normalize
+from salsa_agent.core.cache import Cache, no_answer_in_time
+from salsa_agent.core.model import Address, Answer, Asked, IPAddress, NetworkFacts, Question, ServerView
+from salsa_agent.core.selection import Choice, World, choose
 from salsa_agent.core.settings import Settings
 from salsa_agent.system.clock import clock
 
@@ -39,7 +39,7 @@ async def lookup(
         view=ServerView(view.default),
         identity=identity,
     )
-    memory = Memory()
+    cache = Cache()
     places = asyncio.Semaphore(AT_ONCE)
     asking: dict[Question, asyncio.Task[None]] = {}
     since: dict[Question, float] = {}  # when each was asked
@@ -47,12 +47,12 @@ async def lookup(
     async def ask(question: Question) -> None:
         async with places:
             since[question] = clock()
-            memory.record(question, normalize(question, await resolver.ask(question)), clock())
+            cache.record(question, await resolver.ask(question), clock())
 
     try:
         async with asyncio.timeout(2 * settings.dns.timeout * settings.dns.attempts):
             while True:
-                choice = choose(world, memory)
+                choice = choose(world, cache)
                 for question in choice.wanted.keys() - asking.keys():
                     asking[question] = asyncio.create_task(ask(question))
                 waiting = [task for task in asking.values() if not task.done()]
@@ -60,12 +60,12 @@ async def lookup(
                     break
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     except TimeoutError:
-        choice = _give_up(world, memory, since)
+        choice = _give_up(world, cache, since)
     finally:
         for task in asking.values():
             task.cancel()
         await asyncio.gather(*asking.values(), return_exceptions=True)
-    return Looked(choice.relays, _asked(choice, memory))
+    return Looked(choice.relays, _asked(choice, cache))
 
 
 def view_of_first(facts: NetworkFacts, settings: Settings, view: ServerView) -> ServerView:
@@ -74,19 +74,18 @@ def view_of_first(facts: NetworkFacts, settings: Settings, view: ServerView) -> 
     return ServerView(view.of_link(counting[0].ifindex)) if counting else view
 
 
-def _give_up(world: World, memory: Memory, since: dict[Question, float]) -> Choice:
+def _give_up(world: World, cache: Cache, since: dict[Question, float]) -> Choice:
     """What is unanswered has failed; what was not even asked took no time."""
     now = clock()
-    while late := [question for question in choose(world, memory).wanted if memory.look(question) is None]:
+    while late := cache.unanswered(choose(world, cache).wanted):
         for question in late:
-            elapsed = now - since.get(question, now)
-            memory.record(question, Answer(Outcome.FAILED, elapsed=elapsed, reason="no answer in time"), now)
-    return choose(world, memory)
+            cache.record(question, no_answer_in_time(since.get(question, now), now), now)
+    return choose(world, cache)
 
 
-def _asked(choice: Choice, memory: Memory) -> list[Asked]:
+def _asked(choice: Choice, cache: Cache) -> list[Asked]:
     return [
         Asked(question, answer, level)
         for question, level in choice.wanted.items()
-        if (answer := memory.last(question)) is not None
+        if (answer := cache.last(question)) is not None
     ]

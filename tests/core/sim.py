@@ -12,7 +12,7 @@ from salsa_agent.core.events import (
     Ask,
     Check,
     Checked,
-    Deed,
+    Command,
     DiscoverExternalAddress,
     Drop,
     Event,
@@ -148,7 +148,7 @@ class World:
         """Post the events, then grant every wish until nothing more is wished for."""
         queue: list[Event] = list(events)
         while True:
-            replies = [reply for deed in self.engine.handle(queue, self.now) if (reply := self._grant(deed))]
+            replies = [reply for command in self.engine.handle(queue, self.now) if (reply := self._grant(command))]
             queue = replies
             if not queue:
                 return
@@ -186,8 +186,8 @@ class World:
     def verdict(self, key: RelayKey) -> CheckResult:
         return self.relays.get(key.host, OK)
 
-    def _grant(self, deed: Deed) -> Event | None:
-        match deed:
+    def _grant(self, command: Command) -> Event | None:
+        match command:
             case Ask(question):
                 assert question not in self.in_flight, "asked twice at the same time"
                 self.asked.append(question)
@@ -199,17 +199,17 @@ class World:
             case Drop(question):
                 self.in_flight.pop(question, None)
             case Check():
-                self.checked.append(deed)
-                self.conversing[deed.serial] = deed
+                self.checked.append(command)
+                self.conversing[command.serial] = command
                 self.most_conversing = max(self.most_conversing, len(self.conversing))
-                if deed.key.host not in self.mute:
-                    del self.conversing[deed.serial]
-                    return Checked(deed, self.verdict(deed.key))
+                if command.key.host not in self.mute:
+                    del self.conversing[command.serial]
+                    return Checked(command, self.verdict(command.key))
             case Abandon(check):
                 self.conversing.pop(check.serial, None)
             case DiscoverExternalAddress():
-                self.nat_requests.append(deed)
-                return None if self.nat_silent else ExternalAddressFound(deed, self.outside)
+                self.nat_requests.append(command)
+                return None if self.nat_silent else ExternalAddressFound(command, self.outside)
             case ForgetExternalAddress():
                 self.nat_requests.append(None)
             case Publish(publication):

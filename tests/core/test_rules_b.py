@@ -4,9 +4,9 @@ from ipaddress import ip_address
 
 import pytest
 
+from salsa_agent.core.cache import null_mx_refuses
 from salsa_agent.core.model import Address, Answer, Mx, Outcome, Question, RRType
 from salsa_agent.core.reverse_names import levels_of, name_at
-from salsa_agent.core.selection import normalize
 from salsa_agent.core.settings import Dns, Network, Settings
 from tests.core.sim import FAILED, NXDOMAIN, World, at, host, mx
 
@@ -226,8 +226,8 @@ def test_b7_any_other_root_exchange_is_dropped(records: tuple[str, ...]) -> None
 
 def test_b7_only_an_mx_question_is_refused() -> None:
     answer = Answer(Outcome.FOUND, mx=(Mx(0, "."),))
-    assert normalize(Question("x", RRType.A, ()), answer).outcome is Outcome.FOUND
-    assert normalize(Question("x", RRType.MX, ()), answer).outcome is Outcome.REFUSED
+    assert null_mx_refuses(Question("x", RRType.A, ()), answer).outcome is Outcome.FOUND
+    assert null_mx_refuses(Question("x", RRType.MX, ()), answer).outcome is Outcome.REFUSED
 
 
 def test_b2_each_pair_of_name_and_server_list_is_asked_once_a_round() -> None:

@@ -8,7 +8,6 @@ from salsa_agent.core.selection.relay_list import (
     World,
     choose,
     joined,
-    normalize,
     servers_of_first,
     static_questions,
 )
@@ -21,7 +20,6 @@ __all__ = [
     "World",
     "choose",
     "joined",
-    "normalize",
     "servers_of_first",
     "static_questions",
 ]

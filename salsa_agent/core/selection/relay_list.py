@@ -10,7 +10,7 @@ from itertools import chain, zip_longest
 
 from salsa_agent.core import admission as names
 from salsa_agent.core import reverse_names as reverse
-from salsa_agent.core.cache import Look, Memory
+from salsa_agent.core.cache import Cache, CachedAnswer
 from salsa_agent.core.model import (
     Address,
     Answer,
@@ -18,7 +18,6 @@ from salsa_agent.core.model import (
     Evidence,
     IPAddress,
     LinkRelays,
-    Mx,
     Outcome,
     Question,
     Relay,
@@ -68,21 +67,7 @@ class Choice:
     failing: bool = False
 
 
-def normalize(question: Question, answer: Answer) -> Answer:
-    """A null MX (RFC 7505: one record, preference 0, exchange `.`) is the outcome `refused` (B7)."""
-    if question.rtype is RRType.MX and answer.outcome is Outcome.FOUND and answer.mx == (Mx(0, "."),):
-        return Answer(
-            Outcome.REFUSED,
-            ttl=answer.ttl,
-            rcode=answer.rcode,
-            server=answer.server,
-            elapsed=answer.elapsed,
-            authenticated=answer.authenticated,
-        )
-    return answer
-
-
-def choose(world: World, memory: Memory, *, ahead: bool = False) -> Choice:
+def choose(world: World, cache: Cache, *, ahead: bool = False) -> Choice:
     """Climb the tree for each address (B3-B7), filter what was found (C2-C5, C7), put it in order (C1, C6).
 
     `ahead`: where a level is still unanswered, look the exchanges of the next set up already; it may come to decide.
@@ -91,9 +76,9 @@ def choose(world: World, memory: Memory, *, ahead: bool = False) -> Choice:
     listed: set[RelayKey] = set()
     links: set[int] = set()
     for address in world.addresses:
-        given = [] if address.ifindex in links else _of_link(world, memory, choice, address)
+        given = [] if address.ifindex in links else _of_link(world, cache, choice, address)
         links.add(address.ifindex)
-        for relay in chain(given, _of_address(world, memory, choice, address)):
+        for relay in chain(given, _of_address(world, cache, choice, address)):
             if relay.key in listed:
                 continue
             if len(choice.relays) >= MAX_RELAYS:
@@ -135,7 +120,7 @@ def _literal_addresses(key: RelayKey) -> tuple[IPAddress, ...]:
     return () if ip is None else (ip,)
 
 
-def _of_link(world: World, memory: Memory, choice: Choice, address: Address) -> list[Relay]:
+def _of_link(world: World, cache: Cache, choice: Choice, address: Address) -> list[Relay]:
     """The relays that the configuration of the address's link gives (C9), in the order given."""
     relays: list[Relay] = []
     for given in world.links:
@@ -150,25 +135,25 @@ def _of_link(world: World, memory: Memory, choice: Choice, address: Address) -> 
                 interface=address.interface,
                 authenticated=False,
             )
-            if (found := _found_at_link(world, memory, choice, address, relay)) is not None:
+            if (found := _found_at_link(world, cache, choice, address, relay)) is not None:
                 relays.append(found)
     return relays
 
 
-def _found_at_link(world: World, memory: Memory, choice: Choice, address: Address, relay: Relay) -> Relay | None:
+def _found_at_link(world: World, cache: Cache, choice: Choice, address: Address, relay: Relay) -> Relay | None:
     """One relay of a link, looked up and let in by C2, C3, C4 (which bars itself alone) and C7."""
-    known: list[Look] = []
+    known: list[CachedAnswer] = []
     if not relay.addresses:
         reason = names.why_not_host(relay.key.host)
         if reason:
             _drop(choice, relay, "C2", reason)
             return None
-        found = _look_up(memory, choice, relay.key.host, world.view.of_link(address.ifindex))
+        found = _look_up(cache, choice, relay.key.host, world.view.of_link(address.ifindex))
         if found is None:
             return None
         known = found
-        expires = min((look.expires for look in known if look.answer.addresses), default=None)
-        relay = relay._replace(addresses=joined(look.answer for look in known), expires=expires)
+        expires = min((cached.expires for cached in known if cached.answer.addresses), default=None)
+        relay = relay._replace(addresses=joined(cached.answer for cached in known), expires=expires)
     if any(number_of(ip) in world.own for ip in _all_addresses(relay, known)):
         _drop(choice, relay, "C4", "it is this host")
         return None
@@ -176,16 +161,16 @@ def _found_at_link(world: World, memory: Memory, choice: Choice, address: Addres
     return None if usable is None else _allowed(world, choice, usable)
 
 
-def _look_up(memory: Memory, choice: Choice, host: str, servers: tuple[Server, ...]) -> list[Look] | None:
+def _look_up(cache: Cache, choice: Choice, host: str, servers: tuple[Server, ...]) -> list[CachedAnswer] | None:
     """What is known of both address lookups of a host; None while one is unanswered."""
     questions = _lookups(host, servers)
     choice.wanted.update(dict.fromkeys(questions))
-    known = [look for question in questions if (look := memory.look(question)) is not None]
+    known = [cached for question in questions if (cached := cache.get(question)) is not None]
     if len(known) < len(questions):
         choice.settled = False
         return None
     choice.bearing.update(dict.fromkeys(questions))
-    choice.failing |= any(look.failing for look in known)
+    choice.failing |= any(cached.failing for cached in known)
     return known
 
 
@@ -195,11 +180,11 @@ def _lookups(host: str, servers: tuple[Server, ...], *, hosts: bool = False) -> 
     return Question(host, RRType.AAAA, servers, hosts), Question(host, RRType.A, servers, hosts)
 
 
-def _all_addresses(relay: Relay, known: list[Look]) -> Iterable[IPAddress]:
-    return chain(relay.addresses, *(look.answer.addresses for look in known))
+def _all_addresses(relay: Relay, known: list[CachedAnswer]) -> Iterable[IPAddress]:
+    return chain(relay.addresses, *(cached.answer.addresses for cached in known))
 
 
-def _of_address(world: World, memory: Memory, choice: Choice, address: Address) -> list[Relay]:
+def _of_address(world: World, cache: Cache, choice: Choice, address: Address) -> list[Relay]:
     """The relays that the reverse tree gives for one address, best first; its evidence goes into `choice`."""
     climb = _climb(address, world.settings.network, world.view.of_link(address.ifindex))
     if not climb:  # its family is turned off: nothing was asked, so there is no evidence
@@ -207,21 +192,21 @@ def _of_address(world: World, memory: Memory, choice: Choice, address: Address) 
     choice.wanted.update(climb)
     failed = pending = False
     for question, level in climb:
-        look = memory.look(question)
-        pending = pending or look is None
-        if look is None or (pending and look.answer.outcome is not Outcome.FOUND):
+        cached = cache.get(question)
+        pending = pending or cached is None
+        if cached is None or (pending and cached.answer.outcome is not Outcome.FOUND):
             continue
         if pending:
             if choice.ahead:
-                _of_set(world, memory, choice, address, level, question, look)
+                _of_set(world, cache, choice, address, level, question, cached)
             break
         choice.bearing[question] = None
-        choice.failing |= look.failing
-        outcome = look.answer.outcome
+        choice.failing |= cached.failing
+        outcome = cached.answer.outcome
         failed |= outcome is Outcome.FAILED
         if outcome in (Outcome.FOUND, Outcome.REFUSED):
             choice.evidence.append(Evidence(address, outcome, level, question.name))
-            return _of_set(world, memory, choice, address, level, question, look) if outcome is Outcome.FOUND else []
+            return _of_set(world, cache, choice, address, level, question, cached) if outcome is Outcome.FOUND else []
     if pending:
         choice.settled = False
         choice.evidence.append(Evidence(address, Outcome.PENDING))
@@ -238,14 +223,14 @@ def _climb(address: Address, network: Network, servers: tuple[Server, ...]) -> t
 
 
 def _of_set(
-    world: World, memory: Memory, choice: Choice, address: Address, level: int, question: Question, look: Look
+    world: World, cache: Cache, choice: Choice, address: Address, level: int, question: Question, cached: CachedAnswer
 ) -> list[Relay]:
     """The usable exchanges of one MX set: C2, C5, C3, C4, C7, in the order of C1."""
     relays: list[Relay] = []
     barred_from: int | None = None  # C4
     best: dict[str, int] = {}
     where = {"name": question.name, "address": str(address.ip)}
-    for mx in look.answer.mx:
+    for mx in cached.answer.mx:
         host = names.canonical(mx.exchange)
         reason = names.why_not_host(host)
         if reason:
@@ -256,7 +241,7 @@ def _of_set(
     for host in ranked[MAX_EXCHANGES:]:
         choice.dropped.append(Dropped(host, "C5", f"more than {MAX_EXCHANGES} exchanges", **where))
     for host in ranked[:MAX_EXCHANGES]:
-        known = _look_up(memory, choice, host, question.servers)
+        known = _look_up(cache, choice, host, question.servers)
         if known is None:
             continue
         useful = [found for found in known if found.answer.addresses]
@@ -269,8 +254,8 @@ def _of_set(
             level=level,
             address=str(address.ip),
             interface=address.interface,
-            authenticated=look.answer.authenticated and all(found.answer.authenticated for found in useful),
-            expires=min([look.expires, *(found.expires for found in useful)]),
+            authenticated=cached.answer.authenticated and all(found.answer.authenticated for found in useful),
+            expires=min([cached.expires, *(found.expires for found in useful)]),
         )
         if any(number_of(ip) in world.own for ip in _all_addresses(relay, known)):
             barred_from = best[host] if barred_from is None else min(barred_from, best[host])
@@ -279,7 +264,7 @@ def _of_set(
     return _admitted(world, choice, relays, barred_from)
 
 
-def _usable(choice: Choice, relay: Relay, known: list[Look]) -> Relay | None:
+def _usable(choice: Choice, relay: Relay, known: list[CachedAnswer]) -> Relay | None:
     """C3: the relay at those of its addresses at which it may be spoken to; dropped where there is none."""
     allowed = tuple(ip for ip in relay.addresses if not names.why_not_address(ip))
     if not allowed:
@@ -308,7 +293,7 @@ def _allowed(world: World, choice: Choice, relay: Relay) -> Relay | None:
     return relay
 
 
-def _why_no_address(known: list[Look], addresses: tuple[IPAddress, ...]) -> str:
+def _why_no_address(known: list[CachedAnswer], addresses: tuple[IPAddress, ...]) -> str:
     if addresses:
         reasons = sorted({names.why_not_address(ip) for ip in addresses})
         return f"only {', '.join(reasons)} addresses"

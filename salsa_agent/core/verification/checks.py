@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from salsa_agent.core.events import Abandon, Check, Deed
+from salsa_agent.core.events import Abandon, Check, Command
 from salsa_agent.core.model import Best, CheckResult, IPAddress, ListedRelay, Relay, RelayEntry, RelayKey, Verdict
 from salsa_agent.core.settings import Verify
 from salsa_agent.core.token_bucket import Bucket
@@ -53,29 +53,29 @@ class Checks:
 
     # --- the list and its verdicts
 
-    def follow(self, relays: Sequence[Relay], now: float) -> list[Deed]:
+    def follow(self, relays: Sequence[Relay], now: float) -> list[Command]:
         """Take the list of a new round in; what left it is forgotten, but for its budget."""
-        deeds: list[Deed] = []
+        commands: list[Command] = []
         listed = {relay.key for relay in relays}
         for key in [key for key in self._records if key not in listed]:
             record = self._records.pop(key)
-            deeds += _abandon(record)
+            commands += _abandon(record)
             self._away[key] = record.bucket
         self._away = {key: bucket for key, bucket in self._away.items() if not bucket.full(now)}
         for key in listed - self._records.keys():
             self._records[key] = _Record()
             if key in self._away:
                 self._records[key].bucket = self._away.pop(key)
-        return deeds
+        return commands
 
-    def owe_all(self, *, restart: bool, enabled: bool) -> list[Deed]:
+    def owe_all(self, *, restart: bool, enabled: bool) -> list[Command]:
         """Every verdict has to be made anew; it stands in the list until then (D8, `Refresh`).
 
         Without verification no new one comes: there only reports are forgotten.
 
         `restart`: the network changed, so running conversations are void and D5's delays start over.
         """
-        deeds: list[Deed] = []
+        commands: list[Command] = []
         for record in self._records.values():
             record.counts = record.forced = False
             record.owed = True
@@ -83,19 +83,19 @@ class Checks:
             if not enabled:
                 record.verdict, record.reason = Verdict.UNVERIFIED, ""
             if restart:
-                deeds += _abandon(record)
+                commands += _abandon(record)
                 record.delay = 0.0
                 record.ok_since = None
-        return deeds
+        return commands
 
-    def clear(self) -> list[Deed]:
+    def clear(self) -> list[Command]:
         """What is asked of a relay changed: no old verdict says anything."""
-        deeds: list[Deed] = []
+        commands: list[Command] = []
         for key, record in self._records.items():
-            deeds += _abandon(record)
+            commands += _abandon(record)
             self._away[key] = record.bucket
         self._records.clear()
-        return deeds
+        return commands
 
     def listed(self, relay: Relay) -> ListedRelay:
         """The relay with the verdict that stands."""
@@ -104,20 +104,20 @@ class Checks:
 
     # --- reports
 
-    def report(self, key: RelayKey, reason: str, now: float, *, enabled: bool) -> list[Deed]:
+    def report(self, key: RelayKey, reason: str, now: float, *, enabled: bool) -> list[Command]:
         """A user's word that this relay fails (D6); without verification it is brought back by time alone."""
         record = self._records.get(key)
         if record is None:
             return []
-        deeds = _abandon(record)
+        commands = _abandon(record)
         if record.verdict is Verdict.FAILED and record.counts:
             record.reason = reason
-            return deeds
+            return commands
         result = CheckResult(Verdict.FAILED, reason, record.starttls)
         self._conclude(record, result, record.addresses, now, longest=LAST_REPORTED_DELAY)
         if not enabled:
             record.again_at = now + self._jittered(record.delay)
-        return deeds
+        return commands
 
     def owe(self, key: RelayKey) -> None:
         """This relay is published without waiting: have it verified (D6), unless it failed, too, and D5 has it."""
@@ -158,11 +158,11 @@ class Checks:
 
     def step(
         self, relays: Sequence[Relay], addresses: Mapping[RelayKey, tuple[IPAddress, ...] | None], now: float
-    ) -> list[Deed]:
+    ) -> list[Command]:
         """Start the conversations that are due. `addresses`: None while they are being looked up."""
-        deeds: list[Deed] = []
+        commands: list[Command] = []
         for relay in relays:
-            deeds += self._notice_addresses(relay.key, addresses[relay.key])
+            commands += self._notice_addresses(relay.key, addresses[relay.key])
         free = AT_ONCE - sum(record.running is not None for record in self._records.values())
         for relay in self._due(relays, now):
             where = addresses[relay.key]
@@ -182,10 +182,10 @@ class Checks:
             self._serial += 1
             record.running = Check(self._serial, relay.key, where)
             record.addresses = frozenset(where)
-            deeds.append(record.running)
-        return deeds
+            commands.append(record.running)
+        return commands
 
-    def _notice_addresses(self, key: RelayKey, where: tuple[IPAddress, ...] | None) -> list[Deed]:
+    def _notice_addresses(self, key: RelayKey, where: tuple[IPAddress, ...] | None) -> list[Command]:
         """D8: a relay with changed addresses owes a check."""
         record = self._records[key]
         if where is None or record.addresses == frozenset(where) or (record.owed and record.running is None):
@@ -279,7 +279,7 @@ def _as_best(relay: Relay) -> Best:
     return Best(relay.key.host, relay.key.port, relay.source)
 
 
-def _abandon(record: _Record) -> list[Deed]:
+def _abandon(record: _Record) -> list[Command]:
     if record.running is None:
         return []
     check, record.running = record.running, None

@@ -32,8 +32,8 @@ from hypothesis import example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from salsa_agent.core.cache import null_mx_refuses
 from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType, Server
-from salsa_agent.core.selection import normalize
 from salsa_agent.resolver import transport as resolver_try
 from salsa_agent.resolver import udp_sockets as resolver_replies
 from salsa_agent.resolver.message import Query, ServerFailed, is_reply, read
@@ -212,7 +212,7 @@ async def test_b7_a_null_mx_is_told(one: DnsServer) -> None:
     one.zone[NAME] = {"MX": ["0 ."]}
     answer = await ask(one)
     assert answer.mx == (Mx(0, "."),)
-    assert normalize(Question(NAME, RRType.MX, ()), answer).outcome is Outcome.REFUSED
+    assert null_mx_refuses(Question(NAME, RRType.MX, ()), answer).outcome is Outcome.REFUSED
 
 
 # --- CNAMEs

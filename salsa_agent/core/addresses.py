@@ -1,16 +1,30 @@
-"""Rules A: which of the host's addresses count, and in which order."""
+"""Rules A: which of the host's addresses count, and in which order. Rule E1: which facts make the network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from heapq import nsmallest
+from ipaddress import ip_network
 from itertools import filterfalse
 from math import inf
 from operator import attrgetter
+from typing import NamedTuple
 
-from salsa_agent.core.model import FIRST_IPV6, Address, HostAddress, Link, NetworkFacts, number_of
+from salsa_agent.core.model import (
+    FIRST_IPV6,
+    Address,
+    DefaultRoute,
+    HostAddress,
+    Link,
+    NetworkFacts,
+    RouteChoice,
+    number_of,
+)
+from salsa_agent.core.settings import DEFAULT_IGNORE
 
 # linux/if_addr.h; 0x01 on an IPv4 address is IFA_F_SECONDARY
 IFA_F_TEMPORARY = 0x01
@@ -23,29 +37,95 @@ RT_SCOPE_UNIVERSE = 0  # linux/rtnetlink.h: global
 RT_TABLE_MAIN = 254
 MAX_ADDRESSES = 64
 
-_CLAT = 0xC0000000 >> 3  # 192.0.0.0/29, host-internal (RFC 7335)
-_UNIQUE_LOCAL = 0x1FC >> 1  # fc00::/7
-_UNSPECIFIED = (0, FIRST_IPV6)
+LOOPBACK, LINK_LOCAL = "loopback", "link-local"
+# rule A2: the prefixes whose addresses never count, and why
+_NEVER = (
+    ("0.0.0.0/32", "unspecified"),
+    ("127.0.0.0/8", LOOPBACK),
+    ("169.254.0.0/16", LINK_LOCAL),
+    ("192.0.0.0/29", "internal to this host (RFC 7335)"),
+    ("224.0.0.0/4", "multicast"),
+    ("::/128", "unspecified"),
+    ("::1/128", LOOPBACK),
+    ("fe80::/10", LINK_LOCAL),
+    ("ff00::/8", "multicast"),
+)
+
+
+class _Prefixes:
+    """Disjoint prefixes, each with a reason. A host may have 10,000 addresses: one look-up is one bisection."""
+
+    def __init__(self, table: Iterable[tuple[str, str]]) -> None:
+        networks = [(ip_network(prefix), reason) for prefix, reason in table]
+        ranges = sorted((number_of(net[0]), number_of(net[-1]), reason) for net, reason in networks)
+        self._firsts = [first for first, _, _ in ranges]
+        self._ranges = ranges
+
+    def reason(self, number: int) -> str:
+        """The reason of the prefix that holds the address of this number (see `number_of`); empty: none does."""
+        place = bisect_right(self._firsts, number)
+        if place == 0:
+            return ""
+        _, last, reason = self._ranges[place - 1]
+        return reason if number <= last else ""
+
+
+_never = _Prefixes(_NEVER)
+_unique_local = _Prefixes([("fc00::/7", "unique-local")])
 
 
 def counting(facts: NetworkFacts, ignore: tuple[str, ...]) -> tuple[Address, ...]:
-    """The addresses that count, first the one that matters most (A1-A4); at most 64 (A3). The order is total."""
-    links = {link.index: link for link in facts.links if _link_counts(link, ignore)}
+    """The addresses that count, first the one that matters most (A1-A4); at most 64 (A3). The order is total.
+
+    `ignore`: shell patterns on the names of links (`network.ignore`).
+    """
+    links = {link.index: link for link in facts.links if _link_counts(link, ignore, facts)}
     candidates = [host for host in facts.addresses if host.index in links and _may_count(host)]
+    candidates += _on_loopback(facts, links, candidates)
     first = nsmallest(MAX_ADDRESSES, candidates, key=_Order(facts, links).of)
     return tuple(Address(host.ip, host.index, links[host.index].name, _temporary(host)) for host in first)
 
 
 def own(facts: NetworkFacts) -> frozenset[int]:
     """C4: the numbers of all addresses on the host but loopback and link-local ones, which say nothing of it."""
-    return frozenset(filterfalse(_local, map(_NUMBER, facts.addresses)))
+    return frozenset(filterfalse(_says_nothing, map(_NUMBER, facts.addresses)))
+
+
+class Network(NamedTuple):
+    """What a network change is a change of (E1), as far as the kernel tells it. Only to be compared.
+
+    Rules, and routes of tables other than the main one, are in it by what they do to `choices`: containers and VPNs
+    bring many that change nothing for the host itself. `carriers`: the links of the addresses, with the number of times
+    that each lost or got its carrier, so that one that came back at once is seen.
+    """
+
+    addresses: tuple[Address, ...]
+    defaults: frozenset[DefaultRoute]
+    choices: frozenset[RouteChoice]
+    carriers: frozenset[tuple[int, int]]
+
+
+def network(facts: NetworkFacts, addresses: tuple[Address, ...]) -> Network:
+    """The network of these facts and of the addresses of theirs that count."""
+    indexes = {address.ifindex for address in addresses}
+    return Network(
+        addresses,
+        frozenset(route for route in facts.defaults if route.table == RT_TABLE_MAIN),
+        facts.choices,
+        frozenset((link.index, link.carrier_changes) for link in facts.links if link.index in indexes),
+    )
 
 
 _NUMBER: Callable[[HostAddress], int] = attrgetter("number")
 
 
-def _link_counts(link: Link, ignore: tuple[str, ...]) -> bool:
-    return link.usable and not link.loopback and not _ignored(link.name, ignore)
+def _link_counts(link: Link, ignore: tuple[str, ...], facts: NetworkFacts) -> bool:
+    """A1, A3. The default patterns only guess by the name: the kernel's choice for the outside outweighs them."""
+    if not link.usable or link.loopback:
+        return False
+    if not _ignored(link.name, ignore):
+        return True
+    return ignore == DEFAULT_IGNORE and any(choice.index == link.index for choice in facts.choices)
 
 
 @lru_cache(maxsize=1024)
@@ -54,26 +134,34 @@ def _ignored(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-# What follows goes by numbers: `ipaddress` takes ten times as long, and a host may have 10,000 addresses.
-
-
 def _may_count(host: HostAddress) -> bool:
     """A1, A2: whether this address counts on a link that does."""
     if host.scope != RT_SCOPE_UNIVERSE or host.flags & _UNUSABLE or not host.preferred:
         return False
-    number = host.number
-    if number < FIRST_IPV6:
-        multicast, clat = number >> 28 == 0xE, number >> 3 == _CLAT  # 224.0.0.0/4
-    else:
-        multicast, clat = number >> 120 == 0x1FF, False  # ff00::/8
-    return not (multicast or clat or number in _UNSPECIFIED or _local(number))
+    return not _never.reason(host.number)
 
 
-def _local(number: int) -> bool:
-    """Loopback or link-local."""
-    if number < FIRST_IPV6:
-        return number >> 24 == 127 or number >> 16 == 0xA9FE  # 127.0.0.0/8, 169.254.0.0/16
-    return number == FIRST_IPV6 + 1 or number >> 118 == 0x7FA  # ::1, fe80::/10
+def _on_loopback(facts: NetworkFacts, links: dict[int, Link], others: Iterable[HostAddress]) -> Iterator[HostAddress]:
+    """A1: an address on the loopback link that the kernel picks as its source counts on the link that it leads out by.
+
+    So it is on hosts that announce their address by BGP: those of the links themselves are for the neighbours only.
+    """
+    leads_out = {choice.source: choice.index for choice in facts.choices if choice.source and choice.index in links}
+    if not leads_out:
+        return
+    loopback = {link.index for link in facts.links if link.loopback and link.usable}
+    there = {(host.index, host.ip) for host in others if host.ip in leads_out}
+    for host in facts.addresses:
+        if host.index in loopback and host.ip in leads_out and _may_count(host):
+            index = leads_out[host.ip]
+            if (index, host.ip) not in there:
+                there.add((index, host.ip))
+                yield replace(host, index=index)
+
+
+def _says_nothing(number: int) -> bool:
+    """Loopback or link-local: every host has it."""
+    return _never.reason(number) in (LOOPBACK, LINK_LOCAL)
 
 
 def _temporary(host: HostAddress) -> bool:
@@ -92,7 +180,7 @@ class _Order:
         """The less, the earlier."""
         index, number = host.index, host.number
         if number >= FIRST_IPV6:
-            family, late = 2 if number >> 121 == _UNIQUE_LOCAL else 0, _temporary(host)
+            family, late = 2 if _unique_local.reason(number) else 0, _temporary(host)
         else:
             family, late = 1, index in self._with_source and (index, number) not in self._sources
         return self._links[index], family, late, number

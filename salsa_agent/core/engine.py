@@ -31,11 +31,9 @@ from salsa_agent.core.events import (
     SettingsRead,
 )
 from salsa_agent.core.model import (
-    Address,
     Answer,
     Asked,
     Best,
-    DefaultRoute,
     IPAddress,
     LinkRelays,
     NetworkFacts,
@@ -60,7 +58,7 @@ from salsa_agent.text import sanitize
 IN_FLIGHT = 64  # B2
 OFFLINE_GRACE = 2.0  # E6
 
-_Network = tuple[tuple[Address, ...], frozenset[DefaultRoute], frozenset[str], ServerView]
+_Network = tuple[rules_a.Network, ServerView]
 
 
 class Engine:
@@ -210,7 +208,7 @@ class Engine:
         settings = self._settings
         counting = rules_a.counting(self._facts, settings.network.ignore)
         view = without_own_links(self._view, self._facts.addresses)
-        network = (counting, self._facts.defaults, self._facts.rules, view)
+        network = (rules_a.network(self._facts, counting), view)
         moved = network != self._network
         if moved:
             self._network = network

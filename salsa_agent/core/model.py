@@ -75,12 +75,16 @@ class RRType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network interface. `usable`: administratively up, with carrier (IFF_UP, IFF_LOWER_UP)."""
+    """A network interface. `usable`: administratively up, with carrier (IFF_UP, IFF_LOWER_UP).
+
+    `carrier_changes`: how often it lost or got its carrier (IFLA_CARRIER_CHANGES).
+    """
 
     index: int
     name: str
     usable: bool
     loopback: bool = False
+    carrier_changes: int = 0
 
 
 def number_of(ip: IPAddress) -> int:
@@ -125,22 +129,25 @@ class DefaultRoute:
 
 @dataclass(frozen=True, slots=True)
 class RouteChoice:
-    """What the kernel's own route lookup (RTM_GETROUTE) gives for an outside address of this family."""
+    """What the kernel's own route lookup (RTM_GETROUTE) gives for an outside address of this family.
+
+    `gateway`: the next hop, where a table other than the main one gave it; those of the main table are `DefaultRoute`s.
+    """
 
     family: int
     index: int
     source: IPAddress | None = None
+    gateway: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkFacts:
-    """Everything the rules need of the kernel, read at one moment. `rules`: routing rules, opaque, compared only."""
+    """Everything the rules need of the kernel, read at one moment. Routing rules show in the `choices` they make."""
 
     links: frozenset[Link] = frozenset()
     addresses: frozenset[HostAddress] = frozenset()
     defaults: frozenset[DefaultRoute] = frozenset()
     choices: frozenset[RouteChoice] = frozenset()
-    rules: frozenset[str] = frozenset()
 
 
 class Address(NamedTuple):

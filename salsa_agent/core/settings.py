@@ -8,8 +8,11 @@ from typing import NamedTuple
 
 from salsa_agent.core.model import RelayEntry, Server
 
+# links of containers and virtual machines (A3); Docker and Podman name their bridges by twelve digits of an id
 DEFAULT_IGNORE = (
-    "docker*", "br-*", "veth*", "virbr*", "vnet*", "cni*", "flannel*", "cali*", "podman*", "lxc*", "lxd*", "incus*",
+    "docker*", "br-" + 12 * "[0-9a-f]", "veth*", "virbr*", "vnet*", "cni*", "flannel*", "cali*", "podman*", "lxc*",
+    "lxd*", "incus*", "vmnet*", "vboxnet*", "cilium*", "nodelocaldns", "hassio", "nerdctl*", "cbr*", "kube-*",
+    "waydroid*", "ovn-k8s-*",
 )  # fmt: skip
 
 

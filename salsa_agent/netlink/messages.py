@@ -35,8 +35,6 @@ RTN_LOCAL_KINDS = range(2, RTN_MULTICAST + 1)  # local, broadcast, anycast, mult
 RTM_F_CLONED = 0x200
 RT_TABLE_LOCAL = 255
 
-FIB_RULE_KEPT = 0x3  # linux/fib_rules.h: PERMANENT, INVERT; the other flags follow links and goto targets silently
-
 _NLMSGHDR = struct.Struct("=IHHII")
 _BODY = _NLMSGHDR.size
 _CUT_OFF = (0, 0, 0, 0, 0)
@@ -45,7 +43,6 @@ _IFINFOMSG = struct.Struct("=BxHiII")
 _IFADDRMSG = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=8BI")
 _RTNEXTHOP = struct.Struct("=HBBi")
-_FIB_RULE_FLAGS = struct.Struct("=8xI")
 _U32 = struct.Struct("=I")
 
 
@@ -183,15 +180,6 @@ def defaults(message: Message) -> tuple[DefaultRoute, ...]:
     return tuple(
         DefaultRoute(head.family, index, metric, _gateway(head.family, hop), table) for index, hop in hops if index
     )
-
-
-def rule(message: Message) -> str | None:
-    """A routing rule as the kernel wrote it, without the flags that change with no message; only to be compared."""
-    body = message.octets[_BODY:]  # struct fib_rule_hdr, then the attributes
-    (flags,) = _FIB_RULE_FLAGS.unpack_from(body)
-    if body[0] not in (AF_INET, AF_INET6):
-        return None
-    return f"{body[:8].hex()} {flags & FIB_RULE_KEPT} {body[12:].hex()}"
 
 
 def choice(message: Message) -> RouteChoice | None:

@@ -1,4 +1,4 @@
-"""The kernel's links, addresses, default routes, rules and route choices, by rtnetlink; every change is told."""
+"""The kernel's links, addresses, default routes and route choices, by rtnetlink; every change is told."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ class Kind(Enum):
     LINKS = auto()
     ADDRESSES = auto()
     ROUTES = auto()
-    RULES = auto()
 
 
 class Overrun(Exception):
@@ -46,7 +45,7 @@ class Overrun(Exception):
 class Netlink:
     """Tells `on_facts` (which must not raise) what the kernel knows: once at first, then whenever it is something else.
 
-    Links and addresses follow their events. Default routes and rules are dumped again when an event hints at them: the
+    Links and addresses follow their events. Default routes are dumped again when an event hints at them: the
     kernel drops IPv4 routes with their link or address, and replaces them, without a message for each.
     """
 
@@ -63,7 +62,6 @@ class Netlink:
         self._links: dict[int, parse.LinkState] = {}
         self._addresses: dict[parse.AddressKey, HostAddress] = {}
         self._defaults: frozenset[DefaultRoute] = frozenset()
-        self._rules: frozenset[str] = frozenset()
         self._told: NetworkFacts | None = None
         self._stale: set[Kind] = set()  # to be dumped
         self._changed = False  # something since the last snapshot
@@ -195,7 +193,7 @@ class Netlink:
             self._touch(*Kind)
 
     def _rule_changed(self, _message: parse.Message) -> None:
-        self._touch(Kind.RULES)
+        self._touch()  # no fact itself, but it may move the choice
 
     def _route_changed(self, message: parse.Message) -> None:
         route = parse.route_head(message)
@@ -248,7 +246,6 @@ class Netlink:
             addresses=frozenset(self._addresses.values()),
             defaults=self._defaults,
             choices=asker.choices(),
-            rules=self._rules,
         )
         if facts != self._told:
             self._told = facts
@@ -273,8 +270,6 @@ class Netlink:
                 self._addresses = await asker.addresses()
             case Kind.ROUTES:
                 self._defaults = await asker.defaults()
-            case Kind.RULES:
-                self._rules = await asker.rules()
 
 
 async def read_once() -> NetworkFacts:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from salsa_agent.core.model import DefaultRoute, HostAddress, RouteChoice
 from salsa_agent.netlink import messages as parse
-from salsa_agent.netlink._pyroute2 import NLM_F_DUMP, NLM_F_REQUEST, fibmsg, ifaddrmsg, nlmsg, rtmsg, rtnl
+from salsa_agent.netlink._pyroute2 import NLM_F_DUMP, NLM_F_REQUEST, ifaddrmsg, nlmsg, rtmsg, rtnl
 from salsa_agent.netlink.route_socket import RouteSocket
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3  # linux/netlink.h
@@ -53,7 +53,6 @@ def _request(message: Any, kind: int, flags: int, *attributes: tuple[str, object
 
 LINKS = _request(LinkRequest(), rtnl.RTM_GETLINK, NLM_F_DUMP, ("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS))
 ADDRESSES = _request(ifaddrmsg(), rtnl.RTM_GETADDR, NLM_F_DUMP)
-RULES = _request(fibmsg(), rtnl.RTM_GETRULE, NLM_F_DUMP)
 ROUTES = {
     family: _request(rtmsg(), rtnl.RTM_GETROUTE, NLM_F_DUMP, family=family, type=parse.RTN_UNICAST)
     for family in OUTSIDE
@@ -105,10 +104,6 @@ class Asker:
             interrupted |= not self.whole
         self.whole = not interrupted
         return frozenset(found)
-
-    async def rules(self) -> frozenset[str]:
-        """The routing rules."""
-        return frozenset([rule async for rule in self._dump(RULES, parse.rule)])
 
     def choices(self) -> frozenset[RouteChoice]:
         """The route to the outside in each family that has one (RTM_GETROUTE; A4)."""

@@ -6,7 +6,7 @@ from itertools import permutations
 import pytest
 
 from salsa_agent.core.addresses import counting, own
-from salsa_agent.core.model import DefaultRoute, HostAddress, Link, NetworkFacts, RouteChoice, number_of
+from salsa_agent.core.model import Address, DefaultRoute, HostAddress, Link, NetworkFacts, RouteChoice, number_of
 from salsa_agent.core.settings import DEFAULT_IGNORE
 from tests.core.sim import ETH0, facts, host
 
@@ -27,6 +27,41 @@ def test_a1_a_link_without_carrier_and_the_loopback_link_do_not_count(link: Link
     assert order(facts("165.154.15.1", links=[link])) == []
 
 
+LO = Link(1, "lo", usable=True, loopback=True)
+
+
+@pytest.mark.parametrize(("ip", "family"), [("203.0.113.1", 2), ("2001:db8::1", 10)])
+def test_a1_an_address_on_loopback_counts_where_the_kernel_picks_it_as_its_source(ip: str, family: int) -> None:
+    """A host that announces its address by BGP; those on its links are for the neighbours."""
+    other = host("10.255.0.1", index=1)
+    state = facts(host(ip, index=1), other, links=[LO, ETH0], choices=[RouteChoice(family, 2, ip_address(ip))])
+    assert counting(state, DEFAULT_IGNORE) == (Address(ip_address(ip), 2, "eth0"),)
+    assert order(facts(host(ip, index=1), links=[LO, ETH0], choices=[RouteChoice(family, 2)])) == []
+
+
+def test_a1_an_address_on_loopback_has_the_place_of_the_kernels_source() -> None:
+    there = RouteChoice(2, 2, ip_address("203.0.113.1"))
+    state = facts("192.0.2.1", host("203.0.113.1", index=1), links=[LO, ETH0], choices=[there])
+    assert order(state) == ["203.0.113.1", "192.0.2.1"]
+    twice = facts("203.0.113.1", host("203.0.113.1", index=1), links=[LO, ETH0], choices=[there])
+    assert order(twice) == ["203.0.113.1"]
+
+
+@pytest.mark.parametrize(
+    "address", [host("127.0.0.5", index=1), host("203.0.113.1", index=1, flags=0x20), host("169.254.1.1", index=1)]
+)
+def test_a1_an_address_on_loopback_is_held_to_the_same_rules(address: HostAddress) -> None:
+    assert order(facts(address, links=[LO, ETH0], choices=[RouteChoice(2, 2, address.ip)])) == []
+
+
+def test_a1_an_address_on_loopback_does_not_count_through_a_link_that_does_not() -> None:
+    chosen = [RouteChoice(2, 2, ip_address("203.0.113.1"))]
+    for link in (Link(2, "eth0", usable=False), LO, Link(3, "eth1", usable=True)):
+        assert order(facts(host("203.0.113.1", index=1), links=[LO, link], choices=chosen)) == []
+    ignored = facts(host("203.0.113.1", index=1), links=[LO, ETH0], choices=chosen)
+    assert order(ignored, ignore=("eth*",)) == []
+
+
 @pytest.mark.parametrize("flag", [0x08, 0x20, 0x40])
 def test_a1_dadfailed_deprecated_and_tentative_do_not_count(flag: int) -> None:
     assert order(facts(host("2001:db8::1", flags=flag), "2001:db8::2")) == ["2001:db8::2"]
@@ -41,20 +76,51 @@ def test_a1_scopes_other_than_global_do_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "ip", ["127.0.0.2", "169.254.3.4", "fe80::1", "224.0.0.9", "ff02::1", "0.0.0.0", "::", "192.0.0.1", "192.0.0.7"]
-)
+    "ip",
+    [
+        "127.0.0.2", "127.255.255.255", "169.254.0.0", "169.254.3.4", "fe80::1", "febf::1", "224.0.0.9",
+        "239.255.255.255", "ff02::1", "0.0.0.0", "::", "::1", "192.0.0.0", "192.0.0.1", "192.0.0.7",
+    ],
+)  # fmt: skip
 def test_a2_special_addresses_never_count(ip: str) -> None:
     assert order(facts(ip)) == []
 
 
-@pytest.mark.parametrize("ip", ["10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd00::1", "192.0.0.8"])
+@pytest.mark.parametrize(
+    "ip",
+    [
+        "10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd00::1", "192.0.0.8", "191.255.255.255", "0.0.0.1",
+        "126.255.255.255", "128.0.0.0", "169.253.255.255", "169.255.0.0", "223.255.255.255", "240.0.0.0", "::2",
+        "fe7f::1", "fec0::1", "feff::1", "255.255.255.254",
+    ],
+)  # fmt: skip
 def test_a2_private_shared_and_unique_local_addresses_count(ip: str) -> None:
     assert order(facts(ip)) == [ip]
 
 
-@pytest.mark.parametrize("name", ["docker0", "br-1a2b", "veth1", "virbr0", "vnet3", "podman1", "incusbr0", "lxdbr0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "docker0", "br-0123456789ab", "veth1", "virbr0", "vnet3", "cni0", "flannel.1", "cali12", "podman1", "lxcbr0",
+        "lxdbr0", "incusbr0", "vmnet8", "vboxnet0", "cilium_host", "nodelocaldns", "hassio", "nerdctl0", "cbr0",
+        "kube-ipvs0", "waydroid0", "ovn-k8s-mp0",
+    ],
+)  # fmt: skip
 def test_a3_container_bridges_are_left_out(name: str) -> None:
     assert order(facts("172.17.0.1", links=[Link(2, name, usable=True)])) == []
+
+
+@pytest.mark.parametrize("name", ["br-ex", "br-lan", "br-0123456789abc", "br-0123456789AB", "eno1", "wlp3s0", "bond0"])
+def test_a3_the_hosts_own_links_are_not(name: str) -> None:
+    """OpenShift's br-ex and OpenWrt's br-lan carry the host's own address."""
+    assert order(facts("192.0.2.1", links=[Link(2, name, usable=True)])) == ["192.0.2.1"]
+
+
+def test_a3_the_default_list_never_leaves_out_the_link_that_leads_outside() -> None:
+    bridge = [Link(2, "virbr0", usable=True), Link(3, "docker0", usable=True)]
+    state = facts("192.0.2.1", host("172.17.0.1", index=3), links=bridge, choices=[RouteChoice(2, 2)])
+    assert order(state) == ["192.0.2.1"]
+    assert order(state, ignore=("virbr*",)) == ["172.17.0.1"]  # an administrator's own list does
 
 
 def test_a3_the_patterns_are_the_administrators() -> None:

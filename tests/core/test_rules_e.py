@@ -14,12 +14,24 @@ from salsa_agent.core.events import (
     ServersRead,
     SettingsRead,
 )
-from salsa_agent.core.model import Answer, DefaultRoute, Outcome, RelayKey, RRType, Server, ServerView
+from salsa_agent.core.model import (
+    Answer,
+    DefaultRoute,
+    Link,
+    NetworkFacts,
+    Outcome,
+    RelayKey,
+    RouteChoice,
+    RRType,
+    Server,
+    ServerView,
+)
 from salsa_agent.core.settings import Dns, Network, Settings, Verify
-from tests.core.sim import DEAD, FAILED, VIEW, World, at, facts, host, mx
+from tests.core.sim import DEAD, ETH0, FAILED, VIEW, World, at, facts, host, mx
 
 SMTP = RelayKey("smtp.clear.net.nz", 25)
 HOME = Settings(static_relays=(SMTP,))
+HOME_ROUTE = DefaultRoute(2, 2, 100, "192.0.2.1")
 NOC = "noc.tor.hookup.net"
 FULL, NET24, NET16 = "1.15.154.165.in-addr.arpa", "15.154.165.in-addr.arpa", "154.165.in-addr.arpa"
 
@@ -50,7 +62,8 @@ def test_e1_a_repeated_message_costs_no_question_and_no_publication() -> None:
     [
         FactsRead(facts("165.154.15.1", "198.51.100.1")),
         FactsRead(facts("165.154.15.1", defaults=[DefaultRoute(2, 2, 100, "192.0.2.254")])),
-        FactsRead(replace(facts("165.154.15.1"), rules=frozenset({"from all lookup 51820"}))),
+        FactsRead(facts("165.154.15.1", choices=[RouteChoice(2, 2, ip_address("165.154.15.1"))])),
+        FactsRead(facts("165.154.15.1", links=[replace(ETH0, carrier_changes=2)])),
         ServersRead(ServerView((Server("192.0.2.54"),))),
         Resumed(),
     ],
@@ -61,6 +74,34 @@ def test_e1_each_kind_of_network_change_runs_a_round(change: FactsRead | Servers
     asked = len(world.questions())
     world.send(change)
     assert len(world.questions()) >= asked + 3
+    assert len(world.rounds) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        facts("165.154.15.1", defaults=[HOME_ROUTE, DefaultRoute(2, 2, 0, "192.0.2.9", table=100)]),
+        facts("165.154.15.1", links=[ETH0, Link(9, "veth0", usable=True, carrier_changes=3)]),
+        facts("165.154.15.1", host("fe80::9", index=9), links=[ETH0, Link(9, "cni0", usable=True)]),
+    ],
+    ids=["route of another table", "carrier of another link", "link of a container"],
+)
+def test_e1_what_containers_bring_is_no_network_change(change: NetworkFacts) -> None:
+    """Their rules show in the kernel's choice for the outside alone: they are no facts."""
+    world = hookup()
+    world.start("165.154.15.1")
+    asked = len(world.asked)
+    world.send(FactsRead(change))
+    assert len(world.asked) == asked
+    assert len(world.rounds) == 1
+
+
+def test_e1_a_gateway_of_another_table_counts_where_the_kernel_takes_it() -> None:
+    world = hookup()
+    source = ip_address("165.154.15.1")
+    world.send(ServersRead(VIEW), FactsRead(facts("165.154.15.1", choices=[RouteChoice(2, 2, source, "10.0.0.1")])))
+    assert len(world.rounds) == 1
+    world.send(FactsRead(facts("165.154.15.1", choices=[RouteChoice(2, 2, source, "10.0.0.2")])))
     assert len(world.rounds) == 2
 
 

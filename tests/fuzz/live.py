@@ -247,7 +247,7 @@ def netlink_messages(data: bytes) -> None:
             parse.error(message)
             driver._stale.clear()
             driver._apply(message)
-            for read in (parse.link, parse.address, parse.route_head, parse.defaults, parse.choice, parse.rule):
+            for read in (parse.link, parse.address, parse.route_head, parse.defaults, parse.choice):
                 try:
                     read(message)
                 except struct.error:
@@ -300,7 +300,7 @@ class Liar:
 
 
 QUESTIONS = (
-    netlink_ask.LINKS, netlink_ask.ADDRESSES, netlink_ask.RULES, *netlink_ask.ROUTES.values(),
+    netlink_ask.LINKS, netlink_ask.ADDRESSES, *netlink_ask.ROUTES.values(),
     *netlink_ask.LOOKUPS.values(),
 )  # fmt: skip
 

@@ -10,10 +10,12 @@ from typing import Any
 from salsa_agent.config import values as form
 from salsa_agent.core.model import RelayKey
 from salsa_agent.core.settings import Dns, Network, Policy, Settings, Verify
+from salsa_agent.system.files import read_file
 from salsa_agent.text import printable
 
 DEFAULT_PATH = Path("/etc/salsa-agent.toml")
 _MAX_BYTES = 1 << 20  # a file that is longer is no configuration
+_PIPE_TIME = 1.0  # seconds until the end of a pipe, as in `--config <(command)`
 
 KEYS: Mapping[str, Mapping[str, Callable[[object], Any]]] = {
     "static": {"relays": form.texts(form.relay)},
@@ -90,8 +92,7 @@ def parse(data: bytes, environ: Mapping[str, str]) -> Settings:
 
 def _read(path: Path | None) -> bytes:
     try:
-        with (path or DEFAULT_PATH).open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+        data = read_file(path or DEFAULT_PATH, _MAX_BYTES, pipe=_PIPE_TIME)
     except FileNotFoundError:
         if path is None:
             return b""

@@ -12,6 +12,7 @@ from pathlib import Path
 from salsa_agent.bus.api import MOST_LINK_RELAYS, InvalidArgs
 from salsa_agent.config.values import relay
 from salsa_agent.core.model import Link, LinkRelays, RelayKey
+from salsa_agent.system.files import read_file
 from salsa_agent.text import host_port
 
 _FILE = "link-relays.json"
@@ -64,8 +65,7 @@ class LinkRelayStore:
     def _load(self, path: Path) -> None:
         """Take up what an earlier run kept; a file that is damaged is as good as none."""
         try:
-            with path.open("rb") as file:
-                kept = json.loads(file.read(_MAX_BYTES))
+            kept = json.loads(read_file(path, _MAX_BYTES))
             for entry in kept:
                 index, name, relays = (
                     int(entry["ifindex"]),

@@ -6,8 +6,10 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from salsa_agent.core.model import IPAddress
+from salsa_agent.system.files import read_file, whole_lines
 
 HOSTS = Path("/etc/hosts")
+MAX_BYTES = 1 << 23  # what is read of it; the largest lists of advertisers' names have about half of that
 
 
 def lookup(name: str, path: Path = HOSTS) -> tuple[IPAddress, ...]:
@@ -18,7 +20,7 @@ def lookup(name: str, path: Path = HOSTS) -> tuple[IPAddress, ...]:
     """
     wanted = name.rstrip(".").lower().encode("utf-8", "surrogateescape")
     try:
-        text = path.read_bytes().lower()
+        text = whole_lines(read_file(path, MAX_BYTES), MAX_BYTES).lower()
     except OSError:
         return ()
     if not wanted or wanted not in text:

@@ -261,6 +261,19 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert error(below / "x") == f"{below}/x: cannot be read: Not a directory"
 
 
+def test_a_fifo_without_an_end_is_no_configuration(tmp_path: Path) -> None:
+    """A reload must not hang, nor take a pipe that nobody writes to for the defaults."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert error(fifo) == f"{fifo}: cannot be read: an empty pipe"
+    writer = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        os.write(writer, b"smtp.port = 26\n")
+        assert error(fifo) == f"{fifo}: cannot be read: it has no end within 1 s"
+    finally:
+        os.close(writer)
+
+
 def test_a_syntax_error_names_the_line(file: Path) -> None:
     file.write_text("[dns]\ntimeout = 1\nattempts 2\n")
     assert error(file).startswith(f"{file}: not TOML: ")

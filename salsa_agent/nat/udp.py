@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from salsa_agent.core.model import IPAddress
+from salsa_agent.link_socket import Endpoint, open_socket, os_error_text
 from salsa_agent.nat.answer import MappedAddress
 
-_IP_UNICAST_IF = 50  # linux/in.h
-_IPV6_UNICAST_IF = 76  # linux/in6.h
 # what a connected socket makes of the ICMP errors that are hard by RFC 1122 4.2.3.9: port, protocol unreachable
 _HARD = frozenset((errno.ECONNREFUSED, errno.ENOPROTOOPT))
 _MOST = 2048  # bytes; no answer to these requests is longer
@@ -32,19 +29,14 @@ def connected(address: IPAddress, port: int, ifindex: int) -> socket.socket:
     try:
         return _connect(address, port, ifindex)
     except OSError as error:
-        raise NoAnswer(_text(error)) from error
+        raise NoAnswer(os_error_text(error)) from error
 
 
 def _connect(address: IPAddress, port: int, ifindex: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_DGRAM)
+    to = Endpoint(address, port, 0 if address.is_loopback else ifindex)
+    sock = open_socket(to, socket.SOCK_DGRAM)
     try:
-        sock.setblocking(False)
-        if not address.is_loopback:
-            _send_through(sock, ifindex)
-        if address.version == 6:
-            sock.connect((str(address), port, 0, ifindex if address.is_link_local else 0))
-        else:
-            sock.connect((str(address), port))
+        sock.connect(to.sockaddr)
     except OSError:
         sock.close()
         raise
@@ -84,16 +76,4 @@ def _unless_hard() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _HARD:
-            raise NoAnswer(_text(error)) from error
-
-
-def _text(error: OSError) -> str:
-    return os.strerror(error.errno).lower() if error.errno else "no way there"
-
-
-def _send_through(sock: socket.socket, ifindex: int) -> None:
-    """As rule F1 has it for DNS: the link is chosen without any privilege."""
-    if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_UNICAST_IF, struct.pack("!I", ifindex))
-    else:
-        sock.setsockopt(socket.IPPROTO_IP, _IP_UNICAST_IF, struct.pack("!I", ifindex))
+            raise NoAnswer(os_error_text(error)) from error

@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from salsa_agent.cli import agent_options as options
@@ -15,12 +16,13 @@ from salsa_agent.cli import exit_status
 from salsa_agent.config import file as config
 from salsa_agent.config.file import ConfigError
 from salsa_agent.system import logs
+from salsa_agent.text import printable
 
 log = logging.getLogger("salsa-agent")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the agent in the foreground; the exit statuses of design section 5."""
+    """Run the agent in the foreground; the exit status as in `cli.exit_status`."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)  # until the event loop takes them over
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the configuration is about to be read anyway
@@ -34,14 +36,13 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str] | None) -> int:
     given = options.parse(argv)
     logs.setup(given.log_level)
+    if given.check_config:
+        return _check_config(given.config)
     try:
         settings = config.load(given.config)
     except ConfigError as error:
         log.critical("%s", error)
         return exit_status.EX_CONFIG
-    if given.check_config:
-        _say(f"{given.config or config.DEFAULT_PATH}: the configuration is good\n")
-        return exit_status.EX_OK
     # imported late: `--help`, `--version` and `--check-config` need neither the event loop nor the libraries
     import asyncio
     import gc
@@ -69,6 +70,19 @@ def _run(argv: list[str] | None) -> int:
     return exit_status.EX_OK
 
 
+def _check_config(path: Path | None) -> int:
+    """All that is wrong with the configuration, a line each; or that it is good, and which files it consists of."""
+    checked = config.check(path)
+    for problem in checked.problems:
+        log.critical("%s", problem)
+    if checked.problems:
+        return exit_status.EX_CONFIG
+    files = ", ".join(printable(str(file)) for file in checked.files)
+    none = f"there is no {config.DEFAULT_PATH}, so the defaults hold"
+    _say(f"{files or none}: the configuration is good\n")
+    return exit_status.EX_OK
+
+
 def _descriptors_for_a_loop() -> None:
     """Raises OSError where there are too few: an event loop that could not be made has its say when it goes."""
     with select.epoll():
@@ -92,7 +106,7 @@ def _hold_standard_streams() -> None:
 
 
 def _say(text: str) -> None:
-    """Write to standard output at once; if nobody takes it, that is no fault of ours."""
+    """Write to standard output at once; where nobody reads it, nothing is wrong."""
     for stream, words in ((sys.stdout, text), (sys.stderr, "")):
         try:
             stream.write(words)

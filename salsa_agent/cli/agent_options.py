@@ -1,4 +1,4 @@
-"""The command line of `salsa-agent` (design section 5)."""
+"""The command line of `salsa-agent`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ def parse(argv: Sequence[str] | None) -> Options:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--config", metavar="FILE", type=Path, help=f"the configuration file (default: {DEFAULT_PATH}, if it exists)"
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help=f"the configuration file, read before *.toml in FILE.d (default: {DEFAULT_PATH}, if it exists)",
     )
     parser.add_argument(
         "--bus",
@@ -73,7 +76,7 @@ def parse(argv: Sequence[str] | None) -> Options:
         "address is printed on standard output)",
     )
     parser.add_argument("--log-level", choices=LEVELS, default="info", help="what to log (default: info)")
-    parser.add_argument("--check-config", action="store_true", help="read the configuration, say if it is good, end")
+    parser.add_argument("--check-config", action="store_true", help="say all that is wrong with the configuration, end")
     parser.add_argument("--version", action="version", version=f"salsa-agent {__version__}")
     return Options(**vars(parser.parse_args(argv)))
 

@@ -1,4 +1,4 @@
-"""The forms and ranges of configuration values (design section 6).
+"""The forms and ranges of configuration values (salsa-agent.toml(5)).
 
 Every form takes what TOML gave and returns the value in its canonical form, or raises ValueError with a plain phrase
 that says what it must be.
@@ -7,15 +7,17 @@ that says what it must be.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeVar
 
 from salsa_agent.core import admission as names
-from salsa_agent.core.model import Server
+from salsa_agent.core.model import RelayEntry, RelayKey, Server, SrvEntry
+from salsa_agent.core.settings import Endpoint, InetEndpoint, UnixEndpoint
 from salsa_agent.text import host_port, sanitize, split_host_port
 
 T = TypeVar("T")
+UnportedRelay = tuple[str, int | None] | SrvEntry  # a relay as it is written; port None: none is given
 
 DNS_PORT = 53
 STUN_PORT = 3478  # RFC 8489 section 18.6
@@ -23,6 +25,9 @@ STUN_PORT = 3478  # RFC 8489 section 18.6
 # An underscore is no part of a host name (RFC 1123 2.1), but of names that administrators use (rule C8)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _MAX_NAME = 253
+_MAX_SRV_DOMAIN = _MAX_NAME - len("_submissions._tcp.")
+_PREFIX = re.compile(r"[0-9a-fA-F.:]+(/[0-9]{1,3})?", re.ASCII)
+_MAX_TEXT = 255  # characters of a site's name, of an id of NetworkManager: more is a mistake
 _SCOPE = re.compile(r"[!-~]{1,15}", re.ASCII)  # IFNAMSIZ - 1
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
 _MAX_UNIX_PATH = 107  # sun_path of linux/un.h, less its NUL
@@ -82,12 +87,25 @@ def text(item: Callable[[str], T], *, empty: T) -> Callable[[object], T]:
     return form
 
 
-def texts(item: Callable[[str], T]) -> Callable[[object], tuple[T, ...]]:
-    """A list of strings of the form `item`; of equal ones the first stays."""
+def required_text(item: Callable[[str], T]) -> Callable[[object], T]:
+    """A string of the form `item`, which is also asked about the empty one."""
+
+    def form(value: object) -> T:
+        if not isinstance(value, str):
+            raise ValueError("must be a string")
+        return item(value)
+
+    return form
+
+
+def texts(item: Callable[[str], T], *, empty: bool = True) -> Callable[[object], tuple[T, ...]]:
+    """A list of strings of the form `item`; of equal ones the first stays. `empty`: it may be."""
 
     def form(value: object) -> tuple[T, ...]:
         if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
             raise ValueError("must be a list of strings")
+        if not value and not empty:
+            raise ValueError("must not be empty")
         return tuple(dict.fromkeys(item(entry) for entry in value))
 
     return form
@@ -115,6 +133,26 @@ def relay(given: str) -> tuple[str, int | None]:
     return _host(host, given), port
 
 
+def relay_entry(given: str) -> UnportedRelay:
+    """A form of `relay`, or `srv:DOMAIN` (rule C12)."""
+    kind, colon, domain = given.partition(":")
+    if not colon or kind.lower() != "srv":
+        return relay(given)
+    name = names.canonical(domain)
+    if not _is_name(name) or len(name) > _MAX_SRV_DOMAIN:
+        raise ValueError(f"{_quoted(given)}: what stands after srv: is not a domain")
+    return SrvEntry(name)
+
+
+def with_port(entries: Iterable[UnportedRelay], port: int) -> tuple[RelayEntry, ...]:
+    """The entries of a list of relays, `port` filled in where none is given; of equal ones the first stays."""
+    return tuple(
+        dict.fromkeys(
+            entry if isinstance(entry, SrvEntry) else RelayKey(entry[0], entry[1] or port) for entry in entries
+        )
+    )
+
+
 def stun_server(given: str) -> str:
     """`host` or `host:port`, with the port filled in."""
     host, port = relay(given)
@@ -134,21 +172,21 @@ def trusted_server(given: str) -> str:
     return address if port is None else host_port(address, port)
 
 
-def endpoint(given: str) -> str:
+def endpoint(given: str) -> Endpoint:
     """Where the socketmap listens: `inet:127.0.0.1:8462`, `inet:[::1]:8462` or `unix:/path`."""
     kind, _, rest = given.partition(":")
     if kind == "unix":
         path = absolute_path(rest)
         if len(path.encode()) > _MAX_UNIX_PATH:
             raise ValueError(f"{_quoted(given)}: the path of a socket has at most {_MAX_UNIX_PATH} bytes")
-        return f"unix:{path}"
+        return UnixEndpoint(path)
     if kind != "inet":
         raise ValueError(f"{_quoted(given)} is neither inet:ADDRESS:PORT nor unix:/PATH")
     host, port = _split(rest)
     address = _address(host, given)
     if port is None:
         raise ValueError(f"{_quoted(given)} has no port; an IPv6 address stands in brackets")
-    return f"inet:{host_port(address, port)}"
+    return InetEndpoint(address, port)
 
 
 def _split(given: str) -> tuple[str, int | None]:
@@ -166,10 +204,15 @@ def _host(host: str, given: str) -> str:
             raise ValueError(f"{_quoted(given)}: a relay's address has no scope")
         return str(literal)
     name = names.canonical(host)
-    labels = name.split(".")
-    if len(name) > _MAX_NAME or not all(_LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit():
+    if not _is_name(name):
         raise ValueError(f"{_quoted(given)} is neither a host name nor an address")
     return name
+
+
+def _is_name(name: str) -> bool:
+    """Whether `name` (canonical) is a name that a host or a domain may have; an underscore and one label will do."""
+    labels = name.split(".")
+    return len(name) <= _MAX_NAME and all(_LABEL.fullmatch(label) for label in labels) and not labels[-1].isdigit()
 
 
 def _address(host: str, given: str) -> str:
@@ -185,16 +228,55 @@ def _address(host: str, given: str) -> str:
 # --- other strings
 
 
-def interface_pattern(given: str) -> str:
-    """A shell pattern on the name of an interface."""
+def pattern(given: str) -> str:
+    """A shell pattern, as fnmatch takes it."""
     if not given or not given.isprintable():
         raise ValueError(f"{_quoted(given)} is not a shell pattern")
+    if "[" in given and "]" not in given.partition("[")[2]:
+        raise ValueError(f"{_quoted(given)} is not a shell pattern: a [ without its ]")
     return given
 
 
 def host_pattern(given: str) -> str:
-    """A shell pattern on a host name, folded as host names are (C2)."""
-    return names.canonical(interface_pattern(given))
+    """A shell pattern on a host name, folded as host names are (rule C2)."""
+    return names.canonical(pattern(given))
+
+
+def address_pattern(given: str) -> str:
+    """A shell pattern on a whole mail address, `user@domain`, without case (rule C11)."""
+    if "@" not in given and not any(wild in given for wild in "*?["):
+        raise ValueError(f"{_quoted(given)} matches no address user@domain; for a whole domain write *@DOMAIN")
+    return pattern(given).lower()
+
+
+def prefix(given: str) -> IPv4Network | IPv6Network:
+    """`10.1.0.0/16`, `2001:db8::/32`, or one address."""
+    try:
+        if not _PREFIX.fullmatch(given):
+            raise ValueError
+        network = ip_network(given, strict=False)
+    except ValueError:
+        raise ValueError(f"{_quoted(given)} is not a prefix such as 192.0.2.0/24 or 2001:db8::/32") from None
+    if str(network.network_address) != str(ip_address(given.partition("/")[0])):
+        raise ValueError(f"{_quoted(given)} is an address inside a prefix; the prefix is {network}")
+    return network
+
+
+def domain(given: str) -> str:
+    """A search or routing domain, without case and final dot; `.` is the root (rule C10)."""
+    name = names.canonical(given)
+    if given == ".":
+        return given
+    if not _is_name(name):
+        raise ValueError(f"{_quoted(given)} is not a domain; a routing domain is written without ~")
+    return name
+
+
+def plain_name(given: str) -> str:
+    """A name that people and programs give to things: a site, a connection of NetworkManager."""
+    if not given or not given.isprintable() or len(given) > _MAX_TEXT:
+        raise ValueError(f"{_quoted(given)} is not a name of 1 to {_MAX_TEXT} printable characters")
+    return given
 
 
 def absolute_path(given: str) -> str:

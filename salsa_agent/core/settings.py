@@ -7,6 +7,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
 from salsa_agent.core.model import RelayEntry, Server
+from salsa_agent.text import host_port
 
 # links of containers and virtual machines (A3); Docker and Podman name their bridges by twelve digits of an id
 DEFAULT_IGNORE = (
@@ -89,6 +90,28 @@ class Sender(NamedTuple):
     network: str = "never"
 
 
+class InetEndpoint(NamedTuple):
+    """A TCP port at an address of this host, where the socketmap listens."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"inet:{host_port(self.address, self.port)}"
+
+
+class UnixEndpoint(NamedTuple):
+    """A socket in the file system, where the socketmap listens. `path` is absolute."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+Endpoint = InetEndpoint | UnixEndpoint
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The whole configuration. `static_relays` have their port filled in. `srv_targets`: shell patterns (C12)."""
@@ -100,7 +123,7 @@ class Settings:
     verify: Verify = field(default_factory=Verify)
     policy: Policy = field(default_factory=Policy)
     output_directory: str = ""
-    postfix_listen: tuple[str, ...] = ()
+    postfix_listen: tuple[Endpoint, ...] = ()
     sites: tuple[Site, ...] = ()
     senders: tuple[Sender, ...] = ()
     srv_targets: tuple[str, ...] = ()

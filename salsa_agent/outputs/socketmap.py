@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from salsa_agent.core.model import Best
+from salsa_agent.core.settings import Endpoint, InetEndpoint, UnixEndpoint
 from salsa_agent.outputs.netstring import NetstringError, NetstringReader, netstring
 
 MAP = b"relay"
@@ -33,7 +34,7 @@ class Socketmap:
     def __init__(self) -> None:
         self.answer = PENDING
         self.clients: set[_Client] = set()
-        self._listeners: dict[str, _Listener] = {}
+        self._listeners: dict[Endpoint, _Listener] = {}
         self._deserted = asyncio.Event()
 
     def publish(self, best: Best) -> None:
@@ -41,10 +42,10 @@ class Socketmap:
         # An address literal has the form of relayhost (postconf(5)), [address]:port, for both families
         self.answer = netstring(f"OK [{best.host}]:{best.port}".encode()) if best.host else NONE
 
-    def listen(self, endpoints: Iterable[str]) -> None:
+    def listen(self, endpoints: Iterable[Endpoint]) -> None:
         """Listen at these endpoints and at no others. One that cannot be had is logged; the next call tries it again.
 
-        `endpoints` as `config_values.endpoint` gives them. To be called in the loop.
+        To be called in the loop.
         """
         wanted = dict.fromkeys(endpoints)
         for endpoint in self._listeners.keys() - wanted:
@@ -85,11 +86,10 @@ class _Listener:
     It accepts by itself: what asyncio's Server has accepted when it is closed is lost, neither served nor ended.
     """
 
-    def __init__(self, endpoint: str, socketmap: Socketmap) -> None:
-        kind, _, rest = endpoint.partition(":")
+    def __init__(self, endpoint: Endpoint, socketmap: Socketmap) -> None:
         self._socketmap = socketmap
-        self._path = Path(rest) if kind == "unix" else None
-        self._socket = _unix_socket(self._path) if self._path else _inet_socket(rest)
+        self._path = Path(endpoint.path) if isinstance(endpoint, UnixEndpoint) else None
+        self._socket = _inet_socket(endpoint) if isinstance(endpoint, InetEndpoint) else _unix_socket(endpoint)
         self._file = _identity(self._path) if self._path else None
         self._loop = asyncio.get_running_loop()
         self._again: asyncio.TimerHandle | None = None
@@ -201,17 +201,17 @@ class _Client(asyncio.Protocol):
             self._idle = self._loop.call_later(left, self._check_idle)
 
 
-def _inet_socket(text: str) -> socket.socket:
-    """A listening TCP socket for `127.0.0.1:8462` or `[::1]:8462`. Raises OSError."""
-    host, _, port = text.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.create_server((host.strip("[]"), int(port)), family=family)
+def _inet_socket(endpoint: InetEndpoint) -> socket.socket:
+    """A listening TCP socket. Raises OSError."""
+    family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
+    listening = socket.create_server((endpoint.address, endpoint.port), family=family)
     listening.setblocking(False)
     return listening
 
 
-def _unix_socket(path: Path) -> socket.socket:
-    """A listening socket at `path`, for all users to connect to; a dead one there is replaced. Raises OSError."""
+def _unix_socket(endpoint: UnixEndpoint) -> socket.socket:
+    """A listening socket for all users to connect to; a dead one in its place is replaced. Raises OSError."""
+    path = Path(endpoint.path)
     _remove_dead(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     mask = os.umask(0o111)  # 0666 from the first moment on; fchmod(2) on a bound socket does not reach its file

@@ -164,6 +164,7 @@ def close() -> None:
     b'[dns]\nservers = ["192.0.2.1:53"]\ntimeout = 2.0\n[policy]\ndeny = ["*.example"]\n[smtp]\nport = 25\n',
     b'[verify]\nrecipient = "post@example.net"\ntls = "valid"\n[postfix]\nlisten = ["unix:/run/x", "inet:[::1]:1"]\n',
     b"static.relays = " + b"[" * 5000,
+    b'[[site]]\nname = "home"\nprefix = ["192.0.2.0/24"]\nrelays = ["srv:example.net"]\n[[sender]]\naddress = ["*@a"]',
     b'[output]\ndirectory = "/run/x"\n[network]\nnat = "stun"\nstun_server = "stun.example.net:3478"\n',
 )
 def configuration(data: bytes) -> None:
@@ -181,7 +182,7 @@ def configuration(data: bytes) -> None:
         assert key.host.isascii()
         assert key.host.isprintable()
         assert outputs.contents(_best(key.host, key.port))
-    for text in (settings.output_directory, *settings.postfix_listen, settings.verify.recipient):
+    for text in (settings.output_directory, *map(str, settings.postfix_listen), settings.verify.recipient):
         assert text.isprintable(), text
 
 

@@ -112,6 +112,28 @@ def test_sighup_reads_the_configuration_again_and_a_bad_one_changes_nothing(worl
     assert world.best == "192.0.2.77:587"
 
 
+def test_a_fifo_as_configuration_at_sighup_hangs_nothing(world: World) -> None:
+    agent = world.agent()
+    world.wait_for_best(HOME)
+    world.config.unlink()
+    os.mkfifo(world.config)
+    agent.popen.send_signal(signal.SIGHUP)
+    agent.wait_for("an empty pipe")
+    assert world.best == f"{HOME}:25"
+    assert agent.end() == 0
+
+
+def test_a_drop_in_counts_and_is_read_again(world: World) -> None:
+    directory = world.config.with_name(f"{world.config.name}.d")
+    directory.mkdir()
+    (directory / "a.toml").write_text('[static]\nrelays = ["192.0.2.78:587"]\n')
+    agent = world.agent()
+    until(lambda: world.best, lambda best: best == "192.0.2.78:587")
+    (directory / "a.toml").write_text('[static]\nrelays = ["192.0.2.79:587"]\n')
+    agent.popen.send_signal(signal.SIGHUP)
+    until(lambda: world.best, lambda best: best == "192.0.2.79:587")
+
+
 def test_a_round_in_mid_flight_does_not_hold_the_end_up(world: World) -> None:
     world.publish({"": {"*": {"silent": True}}})
     world.join("165.154.15.1")

@@ -112,7 +112,7 @@ def test_what_run_says_is_what_the_readme_shows() -> None:
 def test_the_configuration_is_good() -> None:
     (text,) = (text for kind, text in BLOCKS if kind == "toml")
     settings = config.parse(text.encode(), {})
-    assert settings.postfix_listen == ("inet:127.0.0.1:8462",)
+    assert [str(endpoint) for endpoint in settings.postfix_listen] == ["inet:127.0.0.1:8462"]
     for setting in re.findall(r"`([a-z_.0-9]+ = [^`]+)`", README):
         key, _, value = setting.partition(" = ")
         table, _, name = key.partition(".")

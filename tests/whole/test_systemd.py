@@ -166,7 +166,8 @@ def test_unit_reload_with_a_bad_file(agent: Booted) -> None:
     agent.run("systemctl", "start", UNIT)
     before = pid(agent)
     agent.write(CONFIG, '[static]\nrelay = ["typo.example"]\n')
-    agent.run("systemctl", "reload", UNIT)
+    said = agent.run("sh", "-c", f"systemctl reload {UNIT} 2>&1; echo $?", check=False).split()
+    assert said[-1] == "1", "the caller is told"
     agent.until(lambda: "static.relay" in agent.journal(UNIT), "the bad key is named in the journal")
     assert (agent.show(UNIT, "ActiveState"), pid(agent)) == ("active", before)
     assert "last.resort.example" in get(agent, "Relays"), "the old settings stay"

@@ -1,4 +1,4 @@
-"""The command line of `salsa-agent`: what it takes, what it prints, and how it ends (design section 5)."""
+"""The command line of `salsa-agent`: what it takes, what it prints, and how it ends."""
 
 from __future__ import annotations
 
@@ -103,6 +103,41 @@ def test_check_config_says_good_or_what_is_bad(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (78, "")
     (line,) = done.stderr.splitlines()
     assert line.endswith(f": {file}: smtp.port: must be a whole number from 1 to 65535")
+
+
+def test_check_config_names_all_errors_a_line_each(tmp_path: Path) -> None:
+    file = tmp_path / "salsa.toml"
+    file.write_text("[dns]\ntimeot = 1\nattempts = 9\n")
+    more = tmp_path / "salsa.toml.d" / "a.toml"
+    more.parent.mkdir()
+    more.write_text("[[site]]\nuse = 'only'\nname = 'x'")
+    done = agent("--check-config", "--config", str(file))
+    assert (done.returncode, done.stdout) == (78, "")
+    ends = (
+        f": {file}: dns.timeot: unknown key; did you mean timeout?",
+        f": {file}: dns.attempts: must be a whole number from 1 to 5",
+        f": {more}: site[1].prefix: must be given, or else interface, domain or connection: a site needs a criterion",
+    )
+    assert [line.endswith(end) for line, end in zip(done.stderr.splitlines(), ends, strict=True)] == [True] * 3
+    (line,) = agent("--config", str(file)).stderr.splitlines()  # to run with it: the first of them, on one line
+    assert line.endswith(f"{ends[0]} (and 2 more: see salsa-agent --check-config)")
+
+
+def test_check_config_says_which_files_it_read_or_that_there_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "salsa.toml"
+    file.touch()
+    for name in ("b", "a"):
+        (tmp_path / "salsa.toml.d").mkdir(exist_ok=True)
+        (tmp_path / "salsa.toml.d" / f"{name}.toml").touch()
+    done = agent("--check-config", "--config", str(file))
+    assert done.stdout == f"{file}, {file}.d/a.toml, {file}.d/b.toml: the configuration is good\n"
+    code = (
+        "import sys, pathlib; from salsa_agent.config import file; from salsa_agent.cli.agent import main\n"
+        "file.DEFAULT_PATH = pathlib.Path('/nonexistent.toml'); sys.exit(main(['--check-config']))"
+    )
+    none = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (none.returncode, none.stderr) == (0, "")
+    assert none.stdout == "there is no /nonexistent.toml, so the defaults hold: the configuration is good\n"
 
 
 def test_a_bad_configuration_is_status_78_and_one_line_even_if_little_is_logged(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import pytest
 
 from salsa_agent.cli import agent_options as options
 from salsa_agent.cli.salsactl import main as ctl
-from salsa_agent.config.file import KEYS
-from salsa_agent.core.settings import Settings
+from salsa_agent.config.file import ENTRY_KEYS, KEYS
+from salsa_agent.core.settings import Sender, Settings, Site
 from salsa_agent.system.logs import LEVELS
 from tests.lab.run import PROJECT
 
@@ -169,6 +169,8 @@ def test_toml_page_has_every_key_with_its_default() -> None:
     wanted = {key: value if not _is_word(value) else f'"{value}"' for key, value in wanted.items()}
     wanted["output.directory"] = "$RUNTIME_DIRECTORY"
     assert shown == wanted
+    entries = re.findall(r"^\.It Va ([a-z0-9_.]+)$", _source("salsa-agent.toml.5"), re.MULTILINE)
+    assert entries == [f"{table}.{key}" for table, keys in ENTRY_KEYS.items() for key in keys]
 
 
 def _is_word(value: str) -> bool:
@@ -181,7 +183,9 @@ def test_settings_have_no_key_that_the_page_check_misses() -> None:
     for one in fields(Settings):
         held = getattr(Settings(), one.name)
         names = {f"{one.name}_{key.name}" for key in fields(held)} if is_dataclass(held) else {one.name}
-        assert names <= known
+        assert names <= known or one.name in ("sites", "senders")
+    assert list(ENTRY_KEYS["site"]) == list(Site._fields)
+    assert list(ENTRY_KEYS["sender"]) == list(Sender._fields)
 
 
 def test_each_command_has_examples_in_its_help() -> None:

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from salsa_agent.config.values import endpoint as parse_endpoint
 from salsa_agent.core.model import Best, Source
 from salsa_agent.outputs import socketmap as postfix
 from salsa_agent.outputs.netstring import NetstringError, NetstringReader, netstring
@@ -123,7 +124,11 @@ class Lab:
         self._clients: list[Client] = []
 
     def start(self) -> None:
-        self.map.listen([f"unix:{self.path}"])
+        self.listen(f"unix:{self.path}")
+
+    def listen(self, *endpoints: str) -> None:
+        """Listen at these endpoints and at no others, written as in `postfix.listen`."""
+        self.map.listen([parse_endpoint(endpoint) for endpoint in endpoints])
 
     async def client(self) -> Client:
         client = Client(*await asyncio.open_unix_connection(str(self.path)))
@@ -359,18 +364,18 @@ async def test_endpoints_come_and_go_and_others_are_not_disturbed(lab: Lab) -> N
     port, port6 = free_port(), free_port(socket.AF_INET6)
     here, there, there6 = f"unix:{lab.path}", f"inet:127.0.0.1:{port}", f"inet:[::1]:{port6}"
     client = await lab.client()
-    lab.map.listen([here, there, there6])
+    lab.listen(here, there, there6)
     tcp = Client(*await asyncio.open_connection("127.0.0.1", port))
     tcp6 = Client(*await asyncio.open_connection("::1", port6))
     for one in (client, tcp, tcp6):
         assert await one.ask(b"relay x")
-    lab.map.listen([here, there6])
+    lab.listen(here, there6)
     assert await tcp.ended() == b""
     assert await client.ask(b"relay x")
     assert await tcp6.ask(b"relay x")
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
-    lab.map.listen([there])
+    lab.listen(there)
     assert await client.ended() == await tcp6.ended() == b""
     assert not lab.path.exists()
     for one in (tcp, tcp6):
@@ -385,24 +390,24 @@ async def test_an_endpoint_that_cannot_be_had_is_an_error_and_tried_again(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         endpoints = [f"inet:127.0.0.1:{port}", f"unix:{absent}/map", f"unix:{lab.path}"]
-        lab.map.listen(endpoints)
+        lab.listen(*endpoints)
     assert caplog.messages == [
         f"postfix.listen: inet:127.0.0.1:{port}: Address already in use",
         f"postfix.listen: unix:{absent}/map: No such file or directory",
     ]
     assert await (await lab.client()).ask(b"relay x")
     absent.mkdir()
-    lab.map.listen(endpoints)
+    lab.listen(*endpoints)
     assert caplog.messages[2:] == [f"answering Postfix at {endpoint}" for endpoint in endpoints[:2]]
 
 
 async def test_the_port_is_free_again_at_once(lab: Lab) -> None:
     endpoint = f"inet:127.0.0.1:{free_port()}"
     for _ in range(3):
-        lab.map.listen([endpoint])
+        lab.listen(endpoint)
         client = Client(*await asyncio.open_connection("127.0.0.1", int(endpoint.rpartition(":")[2])))
         assert await client.ask(b"relay x")
-        lab.map.listen([])
+        lab.listen()
         await client.close()
     assert not lab.map.clients
 
@@ -451,7 +456,7 @@ async def postmap(directory: Path, endpoint: str, *, name: str = "relay") -> tup
 
 async def test_postmap_gets_the_answers(lab: Lab) -> None:
     inet = f"inet:127.0.0.1:{free_port()}"
-    lab.map.listen([inet, f"unix:{lab.path}"])
+    lab.listen(inet, f"unix:{lab.path}")
     for endpoint in (inet, f"unix:{lab.path}"):
         lab.map.publish(NOC)
         assert await postmap(lab.directory, endpoint) == (0, "[noc.example.net]:25\n", "")

@@ -15,6 +15,10 @@ _MAX_NAME = 253  # RFC 1035 2.3.4, without the root
 _BANNED_ZONES = (("localhost",), ("invalid",), ("in-addr", "arpa"), ("ip6", "arpa"))
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")
 _BROADCAST = IPv4Address("255.255.255.255")
+_INTERNAL: tuple[IPv4Network | IPv6Network, ...] = (
+    *map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")),
+    IPv6Network("fc00::/7"),
+)
 _V4_COMPATIBLE = IPv6Network("::/96")  # deprecated (RFC 4291 2.5.5.1)
 
 
@@ -27,7 +31,7 @@ _FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 @lru_cache(maxsize=1024)
-def why_not_host(name: str) -> str:
+def hostname_error(name: str) -> str:
     """Why `name` (canonical) is no host name in the sense of C2; empty: it is one."""
     if name == "":
         return "the root is no host name"
@@ -46,7 +50,7 @@ def why_not_host(name: str) -> str:
     return ""
 
 
-def why_not_address(ip: IPAddress) -> str:
+def address_error(ip: IPAddress) -> str:
     """Why a relay is not spoken to at `ip` (C3); empty: it may be."""
     if ip.is_loopback:
         return "loopback"
@@ -65,7 +69,7 @@ def why_not_address(ip: IPAddress) -> str:
     return "IPv4-compatible" if ip in _V4_COMPATIBLE else ""
 
 
-def why_not_allowed(host: str, authenticated: bool, policy: Policy) -> str:
+def policy_error(host: str, authenticated: bool, policy: Policy) -> str:
     """Why the administrator's policy leaves this relay out (C7; deny wins); empty: it does not."""
     for pattern in policy.deny:
         if fnmatchcase(host, pattern):
@@ -77,9 +81,20 @@ def why_not_allowed(host: str, authenticated: bool, policy: Policy) -> str:
     return ""
 
 
+def is_internal(ip: IPAddress) -> bool:
+    """Whether `ip` is private (RFC 1918), shared (RFC 6598) or unique-local (RFC 4193): each network has its own."""
+    return any(ip.version == network.version and ip in network for network in _INTERNAL)
+
+
 def literal(host: str) -> IPAddress | None:
     """The address if `host` is an address literal without brackets, else None."""
     try:
         return IPv6Address(host) if ":" in host else IPv4Address(host)
     except ValueError:
         return None
+
+
+def literal_addresses(host: str) -> tuple[IPAddress, ...]:
+    """The address that a literal without brackets is; none for a host name."""
+    ip = literal(host)
+    return () if ip is None else (ip,)

@@ -49,7 +49,7 @@ from salsa_agent.core.model import (
 from salsa_agent.core.nat import ExternalAddress
 from salsa_agent.core.publication import Published
 from salsa_agent.core.rounds import LONGEST_ROUND, Round, Rounds
-from salsa_agent.core.selection import Choice, World, choose, joined, servers_of_first, static_questions
+from salsa_agent.core.selection import Choice, SelectionInput, choose, joined
 from salsa_agent.core.servers import without_own_links
 from salsa_agent.core.settings import Settings
 from salsa_agent.core.verification import Checks, last_resort
@@ -71,9 +71,8 @@ class Engine:
         self._view: ServerView | None = None
         self._links: tuple[LinkRelays, ...] = ()
         self._network: _Network | None = None
-        self._world: World | None = None
-        self._stage: World | None = None  # the world that the choice is made from
-        self._statics: dict[RelayKey, tuple[Question, ...]] = {}  # whose lookups only their verification needs
+        self._world: SelectionInput | None = None
+        self._stage: SelectionInput | None = None  # the world that the choice is made from
         self._world_moved = False  # something that `_world` is made from changed
         self._external = ExternalAddress()
         self._cache = Cache()
@@ -106,7 +105,7 @@ class Engine:
     @property
     def servers(self) -> tuple[Server, ...]:
         """The DNS servers for what belongs to no address: those of the first one, else the global ones (F1)."""
-        return servers_of_first(self._world) if self._world else ()
+        return self._world.view.of_link(self._world.first_link) if self._world else ()
 
     @property
     def idle(self) -> bool:
@@ -215,7 +214,9 @@ class Engine:
             self._leave_network()
         own = rules_a.own(self._facts)
         before, addresses = self._world, self._external.add_to(counting)
-        self._world = World(settings, addresses, own, view, self._identity, self._links)
+        self._world = SelectionInput(
+            settings, addresses, own, view, self._identity, self._links, host_addresses=self._facts.addresses
+        )
         if self._rounds.running is not None and not self._rounds.running.dns_done:
             self._set_stage(self._world)
         if not moved:
@@ -228,10 +229,9 @@ class Engine:
         self._offline_since = None
         self._rounds.request(Round("network change" if self._decided else "start", network=True), supersede=True)
 
-    def _set_stage(self, world: World) -> None:
+    def _set_stage(self, world: SelectionInput) -> None:
         """The choice is made from this world until the next round starts, whatever changes meanwhile."""
         self._stage = world
-        self._statics = static_questions(world) if world.settings.verify.enabled else {}
 
     def _go_offline(self, now: float) -> None:
         if self._offline_since is None:
@@ -284,7 +284,7 @@ class Engine:
             if due is not None and due <= now:
                 self._rounds.request(Round("expiry or retry"))
 
-    def _start(self, world: World, now: float) -> None:
+    def _start(self, world: SelectionInput, now: float) -> None:
         dns = world.settings.dns
         started = self._rounds.start(now, 2 * dns.timeout * dns.attempts)
         if started is None:
@@ -301,9 +301,10 @@ class Engine:
         else:
             self._cache.expire(now)
 
-    def _run(self, world: World, running: Round, now: float) -> None:
+    def _run(self, world: SelectionInput, running: Round, now: float) -> None:
         # the second half of the DNS part is for address lookups (E4): they do not wait for the slowest level then
-        self._choice = choose(world, self._cache, ahead=now >= running.half_of_dns)
+        self._choice = choose(world, self._cache, prefetching=now >= running.half_of_dns, begun=running.exchanges)
+        running.exchanges = self._choice.exchanges
         late = now >= running.dns_deadline
         if late:
             self._give_up_questions(world, now)
@@ -329,23 +330,24 @@ class Engine:
                 self._commands.append(Ask(question))
                 running.questions += 1
 
-    def _give_up_questions(self, world: World, now: float) -> None:
+    def _give_up_questions(self, world: SelectionInput, now: float) -> None:
         """E4: what is unanswered at the end of the DNS part has failed; what was not even asked took no time."""
         asked_at = self._cancel_questions()
         while unanswered := self._cache.unanswered(chain(self._choice.wanted, self._static_questions())):
             for question in unanswered:
                 self._record(question, no_answer_in_time(asked_at.get(question, now), now), now)
-            self._choice = choose(world, self._cache)
+            self._choice = choose(world, self._cache, begun=self._choice.exchanges)
 
     def _static_questions(self) -> Iterable[Question]:
         """The lookups of the static relays' names."""
-        return chain.from_iterable(self._statics.values())
+        verified = self._stage is not None and self._stage.settings.verify.enabled
+        return chain.from_iterable(self._choice.lookups.values()) if verified else ()
 
     def _bearing(self) -> Iterable[Question]:
         """The questions whose expiry or failure calls for a round."""
-        return chain(self._choice.bearing, self._static_questions())
+        return chain(self._choice.depends_on, self._static_questions())
 
-    def _verify(self, world: World, now: float) -> Best | None:
+    def _verify(self, world: SelectionInput, now: float) -> Best | None:
         """Start the checks that are due; the best relay, once it is known (D2-D4)."""
         choice, verify = self._choice, world.settings.verify
         self._commands += self._checks.follow(choice.relays, now)
@@ -358,14 +360,14 @@ class Engine:
     def _addresses(self) -> dict[RelayKey, tuple[IPAddress, ...] | None]:
         """Where each relay of the list is spoken to; None while that is being looked up."""
         where: dict[RelayKey, tuple[IPAddress, ...] | None] = {r.key: r.addresses for r in self._choice.relays}
-        for key, questions in self._statics.items():
+        for key, questions in self._choice.lookups.items():
             if where.get(key) == ():
                 cached = [self._cache.get(question) for question in questions]
                 known = [cached.answer for cached in cached if cached is not None]
                 where[key] = joined(known) if len(known) == len(cached) else None
         return where
 
-    def _decide(self, world: World, running: Round, best: Best, now: float) -> None:
+    def _decide(self, world: SelectionInput, running: Round, best: Best, now: float) -> None:
         """The one moment at which a round changes what the outside sees (H1)."""
         self._rounds.running = None
         self._decided = True
@@ -396,7 +398,7 @@ class Engine:
             answer = self._cache.last(question) or Answer(Outcome.PENDING)
             yield Asked(question, answer, self._choice.wanted.get(question))
 
-    def _follow_up(self, world: World, now: float) -> None:
+    def _follow_up(self, world: SelectionInput, now: float) -> None:
         """Between rounds: verdicts come in and are followed (D2, D5)."""
         if now >= self._late_at and self._in_flight:
             self._give_up_questions(world, now)
@@ -404,7 +406,7 @@ class Engine:
         if best is not None:
             self._compose(world, best, now)
 
-    def _stay_offline(self, world: World, now: float) -> None:
+    def _stay_offline(self, world: SelectionInput, now: float) -> None:
         """E6: `offline` at once, the static relay after two seconds (at the start: at once)."""
         # nothing is asked or verified without an address
         self._commands += [RefreshDone(token) for token in self._rounds.stop()]
@@ -419,18 +421,18 @@ class Engine:
 
     # --- publishing
 
-    def _compose(self, world: World, best: Best, now: float) -> None:
+    def _compose(self, world: SelectionInput, best: Best, now: float) -> None:
         """The list, the evidence and the best relay as they stand now; `_publish` sends them."""
         choice = self._choice
         if world.addresses and world.settings.verify.enabled:
             self._checks.plan(choice.relays, best, world.settings.verify, now)
         listed = tuple(self._checks.listed(relay) for relay in choice.relays)
-        self._published.compose(best, listed, tuple(choice.evidence), tuple(choice.dropped), now)
+        self._published.compose(best, listed, choice.evidence, choice.dropped, now)
 
-    def _publish(self, world: World) -> None:
+    def _publish(self, world: SelectionInput) -> None:
         self._commands += self._published.publish(self._state(world))
 
-    def _state(self, world: World) -> State:
+    def _state(self, world: SelectionInput) -> State:
         """H2: the first that holds."""
         if not self._decided:
             return State.STARTING
@@ -443,7 +445,7 @@ class Engine:
             self._standing = self._judge(world)
         return self._standing
 
-    def _judge(self, world: World) -> State:
+    def _judge(self, world: SelectionInput) -> State:
         """`degraded` or `ready`, of what is published or about to be."""
         said = self._published.pending
         none_ok = not any(listed.verdict is Verdict.OK for listed in said.relays)

@@ -391,12 +391,13 @@ class ListedRelay(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Why: one own address and what the reverse tree said of it."""
+    """One own address and what the reverse tree said of it. `site`: the name of its link's site (C10)."""
 
     address: Address
     outcome: Outcome
     level: int | None = None
     name: str = ""
+    site: str = ""
 
 
 class Dropped(NamedTuple):

@@ -96,6 +96,6 @@ def _request(
 
 
 def _is_private(ip: IPAddress) -> bool:
-    if names.why_not_address(ip):
+    if names.address_error(ip):
         return True
     return any(ip in net for net in _PRIVATE) if ip.version == 4 else ip in _UNIQUE_LOCAL

@@ -20,7 +20,7 @@ from salsa_agent.core.model import (
     RelayKey,
     ServerView,
 )
-from salsa_agent.core.selection import Choice, World, choose
+from salsa_agent.core.selection import Choice, SelectionInput, choose
 from salsa_agent.core.settings import Policy, Settings
 from salsa_agent.oneshot.lookup import Asker
 from salsa_agent.oneshot.zone import IPNetwork, level_of
@@ -89,7 +89,7 @@ async def audit(
     levels = settings.network.ipv4_levels if target.version == 4 else settings.network.ipv6_levels
     names = 1 << max(0, level_of(target, levels) - target.prefixlen)
     asked = samples(target, count or min(max(names, FEWEST), MOST))
-    world = World(
+    inputs = SelectionInput(
         settings=replace(settings, static_relays=(), policy=Policy()),
         addresses=tuple(Address(ip, 0, "") for ip in asked),
         own=frozenset(),
@@ -97,17 +97,17 @@ async def audit(
         identity=b"",
     )
     limit = 2 * settings.dns.timeout * settings.dns.attempts
-    choice, answers = await _climb(world, resolver, limit, progress)
+    choice, answers = await _climb(inputs, resolver, limit, progress)
     checks = await _check(choice.relays, checker, progress) if checker else {}
     return Audit(target, names, asked, choice, answers, checks)
 
 
 async def _climb(
-    world: World, resolver: Asker, limit: float, progress: Progress
+    inputs: SelectionInput, resolver: Asker, limit: float, progress: Progress
 ) -> tuple[Choice, dict[Question, Answer]]:
     cache, answers = Cache(), dict[Question, Answer]()
     flight = asyncio.Semaphore(MAX_QUESTIONS)
-    choice = choose(world, cache)
+    choice = choose(inputs, cache)
 
     async def ask(question: Question) -> None:
         async with flight:
@@ -122,7 +122,7 @@ async def _climb(
 
     while unanswered := [question for question in choice.wanted if question not in answers]:
         await _all(ask(question) for question in unanswered)
-        choice = choose(world, cache)
+        choice = choose(inputs, cache)
     return choice, answers
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 
-from salsa_agent.core.admission import canonical, why_not_address, why_not_host
+from salsa_agent.core.admission import address_error, canonical, hostname_error
 from salsa_agent.core.cache import MAX_TTL, MIN_TTL
 from salsa_agent.core.model import Answer, Evidence, IPAddress, Outcome, Question, RRType, Verdict
 from salsa_agent.core.reverse_names import TEMPORARY_FROM, name_at
@@ -75,7 +75,7 @@ class _Facts:
         self.exchanges = looked
         self.standing = {host: tuple(q.name for q in self.sets if host in _hosts(self.sets[q])) for host in looked}
         self.usable = {
-            host for host, answers in looked.items() if any(not why_not_address(ip) for ip in _addresses(answers))
+            host for host, answers in looked.items() if any(not address_error(ip) for ip in _addresses(answers))
         }
 
     def decided(self, *outcomes: Outcome) -> list[Evidence]:
@@ -150,7 +150,7 @@ def _of_set(question: Question, answer: Answer) -> Iterator[Finding]:
                 "Set its preference to 0.",
                 names=(name,),
             )
-        elif reason := why_not_host(host):
+        elif reason := hostname_error(host):
             advice = "Name a host, with an address record of its own, instead."
             if _is_literal(host):
                 advice = "An exchange is a name: give the relay one, with an A or AAAA record, and name that."
@@ -179,7 +179,7 @@ def _of_exchange(facts: _Facts, host: str) -> Iterator[Finding]:
     at = f"the MX set at {_some(names)}"
     addresses = _addresses(answers)
     failed = [answer for answer in answers if answer.outcome is Outcome.FAILED]
-    banned = [ip for ip in addresses if why_not_address(ip)]
+    banned = [ip for ip in addresses if address_error(ip)]
     usable = [ip for ip in addresses if ip not in banned]
     if alias := next((answer.alias_of for answer in answers if answer.alias_of), ""):
         yield Finding(
@@ -210,7 +210,7 @@ def _of_exchange(facts: _Facts, host: str) -> Iterator[Finding]:
             exchange=host,
         )
     if banned:
-        listed = ", ".join(f"{ip} ({why_not_address(ip)})" for ip in banned[:_SOME])
+        listed = ", ".join(f"{ip} ({address_error(ip)})" for ip in banned[:_SOME])
         yield Finding(
             Severity.WARNING if usable else Severity.FAULT,
             "unusable-address",
@@ -367,7 +367,7 @@ def _above(facts: _Facts, one: Evidence) -> list[str]:
 
 def _hosts(answer: Answer) -> set[str]:
     """The exchanges of a set that are host names."""
-    return {host for mx in answer.mx if not why_not_host(host := canonical(mx.exchange))}
+    return {host for mx in answer.mx if not hostname_error(host := canonical(mx.exchange))}
 
 
 def _addresses(answers: Iterable[Answer]) -> list[IPAddress]:

@@ -10,7 +10,7 @@ from salsa_agent.bus.api import Looked
 from salsa_agent.core import addresses as rules_a
 from salsa_agent.core.cache import Cache, no_answer_in_time
 from salsa_agent.core.model import Address, Answer, Asked, IPAddress, NetworkFacts, Question, ServerView
-from salsa_agent.core.selection import Choice, World, choose
+from salsa_agent.core.selection import Choice, SelectionInput, choose
 from salsa_agent.core.settings import Settings
 from salsa_agent.system.clock import clock
 
@@ -32,7 +32,7 @@ async def lookup(
     The servers are the default ones of `view`. All levels are asked to their end, for that is what the caller wants to
     see, but exchanges are looked up as soon as their set decides. Ends within the DNS part of a round (E4).
     """
-    world = World(
+    inputs = SelectionInput(
         settings=replace(settings, static_relays=()),
         addresses=(Address(address, 0, ""),),
         own=frozenset(),
@@ -52,7 +52,7 @@ async def lookup(
     try:
         async with asyncio.timeout(2 * settings.dns.timeout * settings.dns.attempts):
             while True:
-                choice = choose(world, cache)
+                choice = choose(inputs, cache)
                 for question in choice.wanted.keys() - asking.keys():
                     asking[question] = asyncio.create_task(ask(question))
                 waiting = [task for task in asking.values() if not task.done()]
@@ -60,12 +60,12 @@ async def lookup(
                     break
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     except TimeoutError:
-        choice = _give_up(world, cache, since)
+        choice = _give_up(inputs, cache, since)
     finally:
         for task in asking.values():
             task.cancel()
         await asyncio.gather(*asking.values(), return_exceptions=True)
-    return Looked(choice.relays, _asked(choice, cache))
+    return Looked(list(choice.relays), _asked(choice, cache))
 
 
 def view_of_first(facts: NetworkFacts, settings: Settings, view: ServerView) -> ServerView:
@@ -74,13 +74,13 @@ def view_of_first(facts: NetworkFacts, settings: Settings, view: ServerView) -> 
     return ServerView(view.of_link(counting[0].ifindex)) if counting else view
 
 
-def _give_up(world: World, cache: Cache, since: dict[Question, float]) -> Choice:
+def _give_up(inputs: SelectionInput, cache: Cache, since: dict[Question, float]) -> Choice:
     """What is unanswered has failed; what was not even asked took no time."""
     now = clock()
-    while late := cache.unanswered(choose(world, cache).wanted):
+    while late := cache.unanswered(choose(inputs, cache).wanted):
         for question in late:
             cache.record(question, no_answer_in_time(since.get(question, now), now), now)
-    return choose(world, cache)
+    return choose(inputs, cache)
 
 
 def _asked(choice: Choice, cache: Cache) -> list[Asked]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from salsa_agent.core.admission import canonical, why_not_host
+from salsa_agent.core.admission import canonical, hostname_error
 from salsa_agent.core.model import Mx
 from salsa_agent.core.reverse_names import name_at
 from salsa_agent.core.settings import Network
@@ -76,7 +76,7 @@ def exchange(text: str) -> Mx:
     host = canonical(name)
     if _is_literal(host):
         raise ValueError(f"{text!r}: an exchange is a host name, not an address (RFC 1035 section 3.3.9)")
-    if reason := why_not_host(host):
+    if reason := hostname_error(host):
         raise ValueError(f"{text!r}: agents drop an exchange that is no host name ({reason})")
     return Mx(mx.preference, host)
 

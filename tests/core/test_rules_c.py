@@ -69,7 +69,7 @@ def test_c2_anything_but_a_host_name_is_dropped_and_seen(exchange: str) -> None:
     "name", ["noc.tor.hookup.net", "a.b", "3com.example", "x1--2.example", ".".join(["a" * 61] * 4) + ".ab.cd"]
 )
 def test_c2_host_names_are_let_in(name: str) -> None:
-    assert names.why_not_host(name) == ""
+    assert names.hostname_error(name) == ""
 
 
 def test_c2_names_are_published_in_lower_case_without_trailing_dot() -> None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from salsa_agent.cli.exit_status import EX_NONE, EX_OK, EX_USAGE
 from salsa_agent.cli.salsactl.command import Command, CommandError, say, say_json
-from salsa_agent.core.admission import canonical, why_not_host
+from salsa_agent.core.admission import canonical, hostname_error
 from salsa_agent.core.cache import MAX_TTL, MIN_TTL
 from salsa_agent.core.model import Mx
 from salsa_agent.core.selection import MAX_EXCHANGES
@@ -89,7 +89,7 @@ def _ttl(text: str) -> int:
 
 def _host(text: str) -> str:
     host = canonical(text)
-    if reason := why_not_host(host):
+    if reason := hostname_error(host):
         raise ArgumentTypeError(f"{text!r} is no host name ({reason})")
     return host
 

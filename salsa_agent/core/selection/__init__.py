@@ -1,25 +1,40 @@
-"""Rules B3-B7 and C: from the DNS answers to the list of relays."""
+"""Rules B3-B7 and C: from the DNS answers to the lists of relays. Pure: what is known goes in, what follows comes out.
 
-from salsa_agent.core.selection.relay_list import (
-    MAX_ADDRESSES,
-    MAX_EXCHANGES,
-    MAX_RELAYS,
-    Choice,
-    World,
-    choose,
-    joined,
-    servers_of_first,
-    static_questions,
-)
+| rule | module |
+|---|---|
+| B3-B7: the level that decides for an address | `levels` |
+| C1-C5, C7: the exchanges of an MX set | `exchanges` (names, addresses and policy themselves: `core.admission`) |
+| C6: the list | `relay_list` |
+| C8: the administrator's relays | `configured` |
+| C9: relays of a link's own configuration | `given_by_link` |
+| C10: sites | `sites` |
+| C11: senders | `senders` |
+| C12: `srv:DOMAIN` | `srv` |
+
+`inputs` and `results` are what goes in and comes out; `answers` reads the cache.
+"""
+
+from salsa_agent.core.selection.answers import MAX_ADDRESSES, address_questions, joined
+from salsa_agent.core.selection.exchanges import MAX_EXCHANGES, MAX_LOOKED_UP
+from salsa_agent.core.selection.inputs import SelectionInput
+from salsa_agent.core.selection.relay_list import MAX_RELAYS, choose
+from salsa_agent.core.selection.results import MAX_DROPPED, Choice, RelayList, SenderList
+from salsa_agent.core.selection.senders import sender_for
+from salsa_agent.core.selection.sites import site_of
 
 __all__ = [
     "MAX_ADDRESSES",
+    "MAX_DROPPED",
     "MAX_EXCHANGES",
+    "MAX_LOOKED_UP",
     "MAX_RELAYS",
     "Choice",
-    "World",
+    "RelayList",
+    "SelectionInput",
+    "SenderList",
+    "address_questions",
     "choose",
     "joined",
-    "servers_of_first",
-    "static_questions",
+    "sender_for",
+    "site_of",
 ]

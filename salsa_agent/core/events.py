@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from salsa_agent.core.admission import is_internal
 from salsa_agent.core.model import (
     Answer,
     CheckResult,
@@ -46,10 +47,20 @@ class Answered(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """A conversation that was wanted has ended."""
+    """The verdict on a relay is in.
+
+    `lingering`: those of its addresses with which a conversation is still being ended; ConversationsEnded follows then.
+    """
 
     check: Check
     result: CheckResult
+    lingering: tuple[IPAddress, ...] = ()
+
+
+class ConversationsEnded(NamedTuple):
+    """All conversations of this check are over, after a Checked that left some."""
+
+    check: Check
 
 
 class RefreshAsked(NamedTuple):
@@ -100,6 +111,7 @@ Event = (
     | ServersRead
     | Answered
     | Checked
+    | ConversationsEnded
     | RefreshAsked
     | SettingsRead
     | Resumed
@@ -126,11 +138,25 @@ class Drop(NamedTuple):
 
 
 class Check(NamedTuple):
-    """Speak to this relay at these addresses (best first, rule D1); `Checked` is expected. `serial` makes it unique."""
+    """Speak to this relay at these addresses (best first, rule D1); `Checked` is expected. `serial` makes it unique.
+
+    `ifindex`: the link that a private address is spoken to through (rule D11); 0: the routing table's choice.
+    `implicit_tls` and `tls` say how it is spoken to (rule D7). `administrator`: a demand for AUTH is a success (rule
+    D10). `route_versions`: the IP versions of which a missing route is waited for (rule D1).
+    """
 
     serial: int
     key: RelayKey
     addresses: tuple[IPAddress, ...]
+    ifindex: int = 0
+    implicit_tls: bool = False
+    tls: str = "off"
+    administrator: bool = False
+    route_versions: tuple[int, ...] = (4, 6)
+
+    def link_for(self, ip: IPAddress) -> int:
+        """The index of the link that `ip` is spoken to through; 0: the routing table's choice."""
+        return self.ifindex if is_internal(ip) else 0
 
 
 class Abandon(NamedTuple):

@@ -361,11 +361,12 @@ class Relay(NamedTuple):
 
 
 class CheckResult(NamedTuple):
-    """What came of one conversation with a relay (rules D1, D9, D10).
+    """What came of speaking to a relay (rules D1, D9, D10).
 
     `reason`: printable ASCII, at most 200 characters. `tls`: `implicit`, `starttls`, `none`; empty: not known. `auth`:
     AUTH is offered, None: not known. `wants_auth`: mail is taken only after AUTH. `permanent`: only an administrator
-    can mend it. `transient_reply`: the relay answered with a 4xx.
+    can mend it. `transient_reply`: the relay answered with a 4xx. `servers`: what came of each of its addresses;
+    empty: that of all of them.
     """
 
     verdict: Verdict
@@ -376,6 +377,18 @@ class CheckResult(NamedTuple):
     wants_auth: bool = False
     permanent: bool = False
     transient_reply: bool = False
+    servers: tuple[ServerResult, ...] = ()
+
+
+class ServerResult(NamedTuple):
+    """What came of one address of a relay, whose `result` is `unverified` where its conversation led to nothing.
+
+    `contacted`: a packet was sent there; False where there was no route.
+    """
+
+    ip: IPAddress
+    result: CheckResult
+    contacted: bool = True
 
 
 class ListedRelay(NamedTuple):

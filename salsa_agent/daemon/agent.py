@@ -230,7 +230,7 @@ class Agent:
                 dns.attempts,
                 dns.trust_ad,
             )
-            self._verifier.settings = settings.verify
+            self._verifier.configure(settings.verify)
             self._servers.configured = dns.servers
             self._servers.reread()
             self._file.move(settings.output_directory)

@@ -7,9 +7,8 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from salsa_agent.core.events import Answered, Check, Checked, Event
+from salsa_agent.core.events import Answered, Check, Checked, ConversationsEnded, Event
 from salsa_agent.core.model import Answer, CheckResult, Question, Verdict
-from salsa_agent.core.verification import AT_ONCE
 from salsa_agent.daemon import log_messages as tell
 from salsa_agent.resolver.resolver import Asking, Resolver
 from salsa_agent.smtp.verifier import Verifier
@@ -27,7 +26,6 @@ class Work:
         self._post = post
         self._askings: dict[Question, Asking] = {}
         self._checks: dict[Check, asyncio.Task[None]] = {}
-        self._leaving: dict[Check, asyncio.Task[None]] = {}  # their verdict is in
 
     def ask(self, question: Question) -> None:
         """Ask this question, whose query is sent before this returns; an Answered comes."""
@@ -40,13 +38,11 @@ class Work:
             asking.cancel()
 
     def check(self, check: Check) -> None:
-        """Speak to this relay; a Checked comes. Where D2's places are taken by those who take leave, one hangs up."""
-        while self._leaving and len(self._checks) + len(self._leaving) >= AT_ONCE:
-            self._leaving.pop(next(iter(self._leaving))).cancel()
+        """Speak to this relay; a Checked comes, and a ConversationsEnded if that left conversations to be ended."""
         self._checks[check] = asyncio.create_task(self._check(check), name="check")
 
     def abandon(self, check: Check) -> None:
-        """The verdict is no longer wanted: none comes."""
+        """The conversations are no longer wanted: they are ended at once, and nothing more comes of them."""
         task = self._checks.pop(check, None)
         if task is not None:
             task.cancel()
@@ -55,7 +51,7 @@ class Work:
         """Drop everything, and wait until the conversations are over."""
         for question in list(self._askings):
             self.drop(question)
-        tasks = [*self._checks.values(), *self._leaving.values()]
+        tasks = list(self._checks.values())
         self._checks.clear()
         for task in tasks:
             task.cancel()
@@ -69,20 +65,19 @@ class Work:
 
     async def _check(self, check: Check) -> None:
         try:
-            await self._verifier.check(check.key, check.addresses, partial(self._checked, check))
-        except Exception:  # a defect of ours that the network found must not end the agent
+            async with self._verifier.conversations(check) as speaking:
+                self._checked(Checked(check, speaking.result, speaking.lingering))
+                lingering = bool(speaking.lingering)
+            if lingering:
+                self._post(ConversationsEnded(check))
+        except Exception:  # a bug in the agent that the network found must not end it
             log.exception("relay %s: the check failed", host_port(check.key.host, check.key.port))
-            self._checked(check, CheckResult(Verdict.FAILED, "internal error"))
+            self._checked(Checked(check, CheckResult(Verdict.FAILED, "internal error")))
+            self._post(ConversationsEnded(check))
         finally:
             self._checks.pop(check, None)
-            self._leaving.pop(check, None)
 
-    def _checked(self, check: Check, result: CheckResult) -> None:
-        """The verdict is in; the conversation may still take leave."""
-        task = self._checks.pop(check, None)
-        if task is None:
-            return
-        self._leaving[check] = task
+    def _checked(self, checked: Checked) -> None:
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s", tell.check_line(check, result))
-        self._post(Checked(check, result))
+            log.debug("%s", tell.check_line(checked.check, checked.result))
+        self._post(checked)

@@ -1,69 +1,104 @@
-"""Several addresses of one relay, raced in the Happy Eyeballs manner (RFC 8305 5), whole conversations of it (D1)."""
+"""The first of several addresses that connects (RFC 8305 section 5), and what became of the others."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Protocol
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
-ATTEMPT_DELAY = 0.25  # seconds, "Connection Attempt Delay" (RFC 8305 5)
-PATIENCE = 1.0  # seconds that an address which accepted the connection has before the next is tried as well
+from salsa_agent.smtp.connect import Connector
 
+ATTEMPT_DELAY = 0.25  # seconds, "Connection Attempt Delay" (RFC 8305 section 5)
 
-class Attempt(Protocol):
-    """A conversation at one address. Whoever changes one of these sets `news`."""
-
-    connected: bool
-    gives_way: bool  # the next address need not wait: this one failed, or has no route yet
-    won: bool
-    over: bool
-
-    async def run(self, news: asyncio.Event) -> None:
-        """Hold it. Raises nothing but CancelledError, and is `over` at the end."""
+StartNext = Callable[[], None]
+Connect = Callable[[Connector, StartNext], Awaitable[socket.socket]]
+"""Connects, or raises OSError. It may call its second argument: the next address need not wait for this one."""
 
 
-async def race(attempts: Sequence[Attempt], seconds: float) -> None:
-    """Return when one has won and is over, or all are; the others are ended by then.
+@dataclass(slots=True)
+class Outcome:
+    """How a race ended. `connected`: the winner first, then who connected at the same moment."""
 
-    Each starts when the one before gives way or has had its share of the `seconds`: a short one while it connects, a
-    longer one once it is connected. It goes on beside the next.
-    """
-    share = seconds / max(1, len(attempts))
-    news = asyncio.Event()
-    running: list[asyncio.Task[None]] = []
+    connected: list[tuple[Connector, socket.socket]] = field(default_factory=list)
+    failed: list[tuple[Connector, OSError]] = field(default_factory=list)
+    unfinished: list[Connector] = field(default_factory=list)
 
-    def won() -> bool:
-        return any(attempt.won for attempt in attempts)
 
-    async with asyncio.TaskGroup() as group:
-        for number, attempt in enumerate(attempts, 1):
-            running.append(group.create_task(attempt.run(news)))
-            if number < len(attempts):
-                await _lead(attempt, won, news, share)
-            if won():
-                break
-        await _until(lambda: won() or all(attempt.over for attempt in attempts), news)
-        for attempt, task in zip(attempts, running, strict=False):
-            if not attempt.won:
+class Race:
+    """Attempts that start one after the other, each when the one before failed or has had its delay."""
+
+    def __init__(self, connectors: Sequence[Connector], connect: Connect) -> None:
+        self._connect = connect
+        self._waiting = list(connectors)
+        self._running: dict[asyncio.Task[socket.socket], Connector] = {}
+        self._start_next = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._outcome = Outcome()
+
+    def stop(self) -> None:
+        """Nobody needs a winner any more: `run` ends soon."""
+        self._stopped.set()
+
+    async def run(self) -> Outcome:
+        """Return when one has connected, all have failed, or it was stopped. Cancelling it closes everything.
+
+        An attempt that still connects then is ended, unless the kernel has the connection already: its server has seen
+        a client that must not just go away.
+        """
+        outcome = self._outcome
+        try:
+            while (self._waiting or self._running) and not outcome.connected and not self._stopped.is_set():
+                if self._waiting:
+                    self._start_next.clear()
+                    self._start(self._waiting.pop(0))
+                await self._turn()
+                self._collect()
+            await self._end()
+        except BaseException:
+            for task in self._running:
                 task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
+            self._collect()
+            for _, sock in outcome.connected:
+                sock.close()
+            raise
+        outcome.unfinished += self._waiting
+        return outcome
 
+    def _start(self, connector: Connector) -> None:
+        async def attempt() -> socket.socket:
+            return await self._connect(connector, self._start_next.set)
 
-async def _lead(attempt: Attempt, won: Callable[[], bool], news: asyncio.Event, share: float) -> None:
-    """Wait for as long as `attempt` is ahead of the next."""
+        self._running[asyncio.create_task(attempt(), name=f"connect to {connector.ip}")] = connector
 
-    def ended() -> bool:
-        return attempt.gives_way or won()
+    async def _turn(self) -> None:
+        """Wait until an attempt has ended, until it is the next one's turn, or until this is stopped."""
+        events = [self._stopped, self._start_next] if self._waiting else [self._stopped]
+        signals = [asyncio.create_task(event.wait(), name="race") for event in events]
+        delay = ATTEMPT_DELAY if self._waiting else None
+        try:
+            await asyncio.wait([*self._running, *signals], timeout=delay, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for signal in signals:
+                signal.cancel()
 
-    connecting = min(ATTEMPT_DELAY, share)
-    await _until(ended, news, connecting)
-    if attempt.connected:
-        await _until(ended, news, min(PATIENCE, share) - connecting)
+    async def _end(self) -> None:
+        for task, connector in self._running.items():
+            if not connector.established:
+                task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+            self._collect()
 
-
-async def _until(condition: Callable[[], bool], news: asyncio.Event, seconds: float | None = None) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            while not condition():
-                news.clear()
-                await news.wait()
+    def _collect(self) -> None:
+        for task in [task for task in self._running if task.done()]:
+            connector = self._running.pop(task)
+            if task.cancelled():
+                self._outcome.unfinished.append(connector)
+            elif (error := task.exception()) is None:
+                self._outcome.connected.append((connector, task.result()))
+            elif isinstance(error, OSError):
+                self._outcome.failed.append((connector, error))
+            else:
+                raise error

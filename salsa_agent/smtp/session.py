@@ -1,22 +1,19 @@
-"""The client's side of an SMTP session as far as verifying a relay needs it (RFC 5321; D1, D7)."""
+"""The client's side of an SMTP session, as far as verifying a relay needs it (RFC 5321; rules D1, D7)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from salsa_agent.smtp.stream import Channel, Violation
+from salsa_agent.smtp.errors import NegativeReply, ProtocolError
+from salsa_agent.smtp.stream import Stream
 
 if TYPE_CHECKING:
     import ssl
 
-_REPLY = re.compile(rb"([2-5]\d\d)(?:([ -])(.*))?", re.DOTALL)  # RFC 5321 4.2; a bare code is one, too
-
-
-class Refusal(Exception):
-    """The relay answered, and not with 2xx. The text is what it said."""
+_REPLY = re.compile(rb"([2-5]\d\d)(?:([ -])(.*))?", re.DOTALL)  # RFC 5321 section 4.2; a bare code is one, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,68 +23,84 @@ class Reply:
     code: int
     lines: tuple[str, ...]
 
-    def __str__(self) -> str:
-        return " ".join([str(self.code), *filter(None, self.lines)])
+
+class Extensions(NamedTuple):
+    """What the answer to EHLO offers (RFC 5321 section 4.1.1.1)."""
+
+    starttls: bool = False
+    auth: bool = False
 
 
-class Dialogue:
+class Session:
     """Commands and their replies, strictly in turn.
 
-    `on_step` is told what is being done next, for a person to read. Every method raises Refusal, Violation and OSError;
-    after a Refusal the session stands, and is owed a `quit`.
+    `on_step` is called with what is done next, for a person to read. Every method raises NegativeReply for a reply
+    whose code is not the one that rule D1 expects, ProtocolError and OSError.
     """
 
-    def __init__(self, channel: Channel, on_step: Callable[[str], None]) -> None:
-        self._channel = channel
+    def __init__(self, stream: Stream, on_step: Callable[[str], None] = lambda _: None) -> None:
+        self._stream = stream
         self._on_step = on_step
 
     async def greeting(self) -> None:
         """Wait for the relay's greeting."""
         self._on_step("greeting")
-        _positive(await self._reply())
+        _expect(await self._reply(), 220)
 
-    async def hello(self, literal: str) -> bool:
-        """Say who we are (RFC 5321 4.1.1.1); whether STARTTLS is offered. HELO where EHLO gets a 5xx."""
+    async def hello(self, literal: str) -> Extensions:
+        """Introduce this host by an address literal. HELO, which offers nothing, where EHLO gets a 5xx."""
         reply = await self._command("EHLO", literal)
         if reply.code // 100 == 5:
-            _positive(await self._command("HELO", literal))
-            return False
-        _positive(reply)
-        return any(line.split(maxsplit=1)[:1] == ["STARTTLS"] for line in map(str.upper, reply.lines[1:]))
+            _expect(await self._command("HELO", literal), 250)
+            return Extensions()
+        _expect(reply, 250)
+        # AUTH= is the form that some servers give for clients older than RFC 4954
+        keywords = {re.split(r"[ \t=]", line.upper(), maxsplit=1)[0] for line in reply.lines[1:]}
+        return Extensions("STARTTLS" in keywords, "AUTH" in keywords)
 
     async def starttls(self, context: ssl.SSLContext, host: str) -> None:
-        """Go on inside TLS. What was learned before is void (RFC 3207 4.2): say `hello` again. Raises ValueError."""
-        _positive(await self._command("STARTTLS"))
+        """Go on inside TLS. What was learned before is void (RFC 3207 section 4.2): say `hello` again.
+
+        Raises ValueError for a `host` that TLS cannot carry.
+        """
+        _expect(await self._command("STARTTLS"), 220)
         await self.tls(context, host)
 
     async def tls(self, context: ssl.SSLContext, host: str) -> None:
-        """The TLS handshake alone. Raises ValueError."""
+        """The TLS handshake alone. Raises ValueError for a `host` that TLS cannot carry."""
         self._on_step("TLS")
-        await self._channel.start_tls(context, host)
+        await self._stream.start_tls(context, host)
 
-    async def offer(self, recipient: str) -> None:
-        """Whether mail for `recipient` would be taken: the envelope, withdrawn before there is a message (D7).
+    async def mail(self) -> None:
+        """MAIL with the null sender."""
+        _expect(await self._command("MAIL", "FROM:<>"), 250)
 
-        Raises ValueError for a `recipient` that is not printable ASCII.
-        """
-        _positive(await self._command("MAIL", "FROM:<>"))
-        _positive(await self._command("RCPT", f"TO:<{recipient}>"))
-        _positive(await self._command("RSET"))
+    async def recipient(self, address: str) -> None:
+        """RCPT. Raises ValueError for an `address` that is not printable ASCII."""
+        _expect(await self._command("RCPT", f"TO:<{address}>"), 250, 251)
+
+    async def reset(self) -> None:
+        """RSET: withdraw the envelope before there is a message."""
+        _expect(await self._command("RSET"), 250)
 
     async def quit(self, *, wait: bool) -> None:
-        """Take leave (RFC 5321 4.1.1.10); `wait` for the answer, whatever it is."""
-        await self._channel.send(b"QUIT")
+        """End the session (RFC 5321 section 4.1.1.10); `wait` for the answer, whatever it is."""
+        await self._stream.send(b"QUIT")
         if wait:
-            await self._channel.line()
+            await self._stream.line()
+
+    def quit_at_once(self) -> None:
+        """Send QUIT if that is possible without waiting."""
+        self._stream.send_at_once(b"QUIT")
 
     async def _command(self, verb: str, argument: str = "") -> Reply:
         self._on_step(verb)
-        if self._channel.pending:
-            raise Violation("spoke out of turn")
+        if self._stream.pending:
+            raise ProtocolError("spoke out of turn")
         line = f"{verb} {argument}".rstrip()
         if not (line.isascii() and line.isprintable()):
             raise ValueError("not printable ASCII")
-        await self._channel.send(line.encode("ascii"))
+        await self._stream.send(line.encode("ascii"))
         return await self._reply()
 
     async def _reply(self) -> Reply:
@@ -95,18 +108,18 @@ class Dialogue:
         codes: set[bytes] = set()
         more = True
         while more:
-            line = await self._channel.line()
+            line = await self._stream.line()
             match = _REPLY.fullmatch(line)
             if match is None:
-                raise Violation(f"no SMTP reply: {line.decode(errors='replace')}")
+                raise ProtocolError(f"no SMTP reply: {line.decode(errors='replace')}")
             codes.add(match[1])
             if len(codes) > 1:
-                raise Violation("one reply with two codes")
+                raise ProtocolError("one reply with two codes")
             lines.append((match[3] or b"").decode(errors="replace"))
             more = match[2] == b"-"
         return Reply(int(codes.pop()), tuple(lines))
 
 
-def _positive(reply: Reply) -> None:
-    if reply.code // 100 != 2:
-        raise Refusal(str(reply))
+def _expect(reply: Reply, *codes: int) -> None:
+    if reply.code not in codes:
+        raise NegativeReply(reply.code, reply.lines)

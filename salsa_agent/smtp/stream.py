@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
+
+from salsa_agent.smtp.errors import ProtocolError
 
 if TYPE_CHECKING:
     import ssl
@@ -21,12 +24,8 @@ READ = 4096
 T = TypeVar("T")
 
 
-class Violation(Exception):
-    """The relay did what no SMTP server may do, or more than D1 lets it. The text says what."""
-
-
-class Channel:
-    """One conversation's line discipline. The socket (non-blocking) stays its caller's, who closes it.
+class Stream:
+    """The lines of one conversation. The socket (non-blocking) belongs to the caller, who closes it.
 
     Nothing is read ahead of need: what a relay sends unasked waits in the kernel, so a flood costs no memory.
     """
@@ -35,6 +34,7 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._tls: Tls | None = None
+        self._handshaking = False
         self._buffer = bytearray()
         self._lines = 0
         self._octets = 0
@@ -46,21 +46,29 @@ class Channel:
         await self._loop.sock_sendall(self._sock, self._tls.sealed(data) if self._tls else data)
 
     async def line(self) -> bytes:
-        """The next line without its end; a bare LF ends one, too. Raises Violation (also at the end), OSError."""
+        """The next line without its end; a bare LF ends one, too. Raises ProtocolError (also at the end), OSError."""
         while (end := self._buffer.find(b"\n")) < 0:
             data = await self._read()
             if not data:
-                raise Violation("connection closed")
+                raise ProtocolError("connection closed")
             self._octets += len(data)
             if self._octets > MAX_OCTETS:
-                raise Violation("more than 32 KiB")
+                raise ProtocolError("more than 32 KiB")
             self._buffer += data
         line = bytes(self._buffer[:end]).removesuffix(b"\r")
         del self._buffer[: end + 1]
         self._lines += 1
         if self._lines > MAX_LINES:
-            raise Violation("more than 100 lines")
+            raise ProtocolError("more than 100 lines")
         return line
+
+    def send_at_once(self, line: bytes) -> None:
+        """Send one line if the kernel takes it now; nothing is raised or waited for."""
+        if self._handshaking:
+            return
+        with suppress(OSError, ProtocolError):
+            data = line + b"\r\n"
+            self._sock.send(self._tls.sealed(data) if self._tls else data)
 
     @property
     def pending(self) -> bool:
@@ -68,18 +76,20 @@ class Channel:
         return bool(self._buffer)
 
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
-        """Go on inside TLS (RFC 3207 4; at once on port 465, RFC 8314 3.3). `host`: the name or address expected.
+        """Go on inside TLS (RFC 3207 section 4; at once on port 465, RFC 8314 section 3.3).
 
-        Raises Violation when something is left from the time before (it may have been injected), or when the handshake
-        or the certificate fails; OSError; ValueError for a name that TLS cannot carry.
+        `host`: the name or address that the certificate must have, where that is checked. Raises ProtocolError when
+        something is left from the time before (it may have been injected), or when the handshake or the certificate
+        fails; OSError; ValueError for a name that TLS cannot carry.
         """
         from salsa_agent.smtp.tls import Tls  # only where TLS is used: it is not free
 
         if self.pending:
-            raise Violation("plaintext after the reply to STARTTLS")
+            raise ProtocolError("plaintext after the reply to STARTTLS")
+        self._handshaking = True
         tls = Tls(context, host)
         await self._run(tls, tls.handshake)
-        self._tls = tls
+        self._tls, self._handshaking = tls, False
 
     async def _read(self) -> bytes:
         if self._tls is None:
@@ -99,5 +109,5 @@ class Channel:
             records = await self._loop.sock_recv(self._sock, READ)
             self._wire += len(records)
             if self._wire > MAX_WIRE:
-                raise Violation("more than 256 KiB of TLS")
+                raise ProtocolError("more than 256 KiB of TLS")
             tls.incoming(records)

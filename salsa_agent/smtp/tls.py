@@ -1,14 +1,14 @@
-"""TLS for the SMTP channel, without IO. Imported only where TLS is used."""
+"""TLS for the lines of an SMTP conversation, without IO. Imported only where TLS is used."""
 
 from __future__ import annotations
 
 import ssl
 
-from salsa_agent.smtp.stream import Violation
+from salsa_agent.smtp.errors import CertificateError, ProtocolError
 
 
 def unchecked() -> ssl.SSLContext:
-    """Any certificate will do: D7 has it checked under `valid` only."""
+    """Any certificate will do: it is checked under `verify.tls = "valid"` only (rule D7)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -16,17 +16,23 @@ def unchecked() -> ssl.SSLContext:
 
 
 def checked() -> ssl.SSLContext:
-    """The certificate must be valid, by the system's CA store, for the name or address asked for (RFC 6125, RFC 9525).
+    """The certificate must be valid, by the system's CA store, for the name or address asked for (RFC 9525).
 
+    The same certificates are valid on every Python: 3.13 began to refuse authorities without a key usage and to trust
+    intermediate ones, and some versions let the subject's common name stand in for a subjectAltName.
     Reading the store takes some 25 ms, so the context is for more than one use.
     """
-    return ssl.create_default_context()
+    context = ssl.create_default_context()
+    context.hostname_checks_common_name = False
+    context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996; some builds leave it to openssl.cnf
+    return context
 
 
 class Tls:
     """The client's side of one TLS connection: records in and out, plain bytes out and in.
 
-    What needs more records returns None. All raise Violation where TLS fails.
+    What needs more records returns None. All raise ProtocolError where TLS fails.
     """
 
     def __init__(self, context: ssl.SSLContext, host: str) -> None:
@@ -52,7 +58,7 @@ class Tls:
         except ssl.SSLWantReadError:
             return None
         except ssl.SSLError as error:
-            raise Violation(_said(error)) from error
+            raise _failure(error) from error
         return True
 
     def opened(self, limit: int) -> bytes | None:
@@ -64,20 +70,20 @@ class Tls:
         except ssl.SSLEOFError:  # no close_notify: many servers do without, and a line cut short is no line
             return b""
         except ssl.SSLError as error:
-            raise Violation(_said(error)) from error
+            raise _failure(error) from error
 
     def sealed(self, data: bytes) -> bytes:
         """`data` as records to send."""
         try:
             self._object.write(data)
         except ssl.SSLError as error:
-            raise Violation(_said(error)) from error
+            raise _failure(error) from error
         return self.outgoing()
 
 
-def _said(error: ssl.SSLError) -> str:
+def _failure(error: ssl.SSLError) -> ProtocolError:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate not valid: {error.verify_message}"
+        return CertificateError(f"certificate not valid: {error.verify_message}")
     if isinstance(error, ssl.SSLEOFError):
-        return "connection closed"
-    return (error.reason or "TLS failed").replace("_", " ").lower()
+        return ProtocolError("connection closed")
+    return ProtocolError((error.reason or "TLS failed").replace("_", " ").lower())

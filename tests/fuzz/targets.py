@@ -29,18 +29,18 @@ from salsa_agent.config import file as config
 from salsa_agent.core.model import (
     Answer,
     Best,
-    CheckResult,
     Mx,
     Outcome,
     Question,
-    RelayKey,
     RRType,
     Server,
+    ServerResult,
     Source,
     SrvEntry,
     Verdict,
 )
-from salsa_agent.core.settings import Settings, Verify
+from salsa_agent.core.settings import Settings
+from salsa_agent.core.verification.verdicts import combine
 from salsa_agent.daemon import link_relays as linkrelays
 from salsa_agent.daemon import log_messages as tell
 from salsa_agent.nameservers import resolvconf
@@ -53,9 +53,8 @@ from salsa_agent.resolver import transport as resolver_try
 from salsa_agent.resolver.message import Query, ServerFailed
 from salsa_agent.resolver.names import query_name
 from salsa_agent.resolver.resolver import server_text
-from salsa_agent.smtp.session import Dialogue
-from salsa_agent.smtp.stream import Channel
-from salsa_agent.smtp.verifier import Conversation, Verifier, _failed
+from salsa_agent.smtp import tls
+from salsa_agent.smtp.conversation import Conversation, Demands
 from salsa_agent.system.logs import LineFormatter
 from salsa_agent.text import clean, printable
 from tests.core.sim import World, at
@@ -278,10 +277,13 @@ def smtp_replies(data: bytes) -> None:
 
 async def _converse(data: bytes) -> None:
     how = data[0] if data else 0
-    settings = Verify(recipient="post@example.net" if how & 1 else "", tls="offered" if how & 4 else "off")
-    key = RelayKey("relay.example", 465 if how & 2 else 25)
-    told: list[CheckResult] = []
-    conversation = Conversation(Verifier(settings), settings, key, ip_address("192.0.2.1"), told.append)
+    demands = Demands(
+        "relay.example",
+        implicit_tls=bool(how & 2),
+        tls="offered" if how & 4 else "off",
+        recipient="post@example.net" if how & 1 else "",
+        context=lambda _: tls.unchecked(),
+    )
     here, there = socket.socketpair()
     with here, there:
         here.setblocking(False)
@@ -289,9 +291,10 @@ async def _converse(data: bytes) -> None:
         with contextlib.suppress(BlockingIOError):
             there.send(data[1:])
         there.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(OSError):  # as its caller has it
-            await conversation._talk(Dialogue(Channel(here), conversation._at), "[192.0.2.2]", asyncio.Event())
-    result = told[0] if told else _failed([conversation])
+        conversation = Conversation(demands, here, literal="[192.0.2.2]")
+        alone = await conversation.run()
+        await conversation.end()
+    result = combine([ServerResult(ip_address("192.0.2.1"), alone)], administrator=bool(how & 8))
     assert len(result.reason) <= 200
     assert result.reason.isascii()
     assert result.reason == "" or result.reason.isprintable()

@@ -24,30 +24,34 @@ class Certificate:
 
 
 class Ca:
-    """An authority whose files are in `directory`."""
+    """An authority whose files are in `directory`. `key_usage`: its certificate says what its key is for (RFC 5280)."""
 
-    def __init__(self, directory: Path, name: str = "Salsa test CA") -> None:
+    def __init__(self, directory: Path, name: str = "Salsa test CA", *, key_usage: bool = True) -> None:
         self._directory = directory
         self.file = directory / "ca.pem"
         self._key = directory / "ca.key"
         self._issued = 0
         _openssl(
             *("req", "-x509", *_KEY, "-days", "7", "-subj", f"/CN={name}", "-keyout", self._key, "-out", self.file),
-            *("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+            *("-addext", "basicConstraints=critical,CA:TRUE"),
+            *(("-addext", "keyUsage=critical,keyCertSign,cRLSign") if key_usage else ()),
         )
 
-    def issue(self, *names: str, days: int = 7) -> Certificate:
-        """A certificate for these names (`relay.example`) and addresses (`192.0.2.1`). `days` -1: it has expired."""
+    def issue(self, *names: str, days: int = 7, common_name: str = "relay") -> Certificate:
+        """A certificate for these names (`relay.example`) and addresses (`192.0.2.1`). `days` -1: it has expired.
+
+        Without names it has no subjectAltName at all.
+        """
         self._issued += 1
         stem = self._directory / f"issued-{self._issued}"
         made = Certificate(stem.with_suffix(".pem"), stem.with_suffix(".key"))
         request, extensions = stem.with_suffix(".csr"), stem.with_suffix(".ext")
         alternatives = ",".join(f"IP:{name}" if _is_address(name) else f"DNS:{name}" for name in names)
         extensions.write_text(
-            f"subjectAltName={alternatives}\nbasicConstraints=critical,CA:FALSE\n"
+            (f"subjectAltName={alternatives}\n" if names else "") + "basicConstraints=critical,CA:FALSE\n"
             "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\nauthorityKeyIdentifier=keyid\n"
         )
-        _openssl("req", *_KEY, "-subj", "/CN=relay", "-keyout", made.key, "-out", request)
+        _openssl("req", *_KEY, "-subj", f"/CN={common_name}", "-keyout", made.key, "-out", request)
         _openssl(
             *("x509", "-req", "-in", request, "-CA", self.file, "-CAkey", self._key, "-CAcreateserial"),
             *("-days", str(days), "-extfile", extensions, "-out", made.file),

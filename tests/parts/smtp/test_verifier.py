@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import ssl
 import sys
 import time
 from collections.abc import Iterator
@@ -16,14 +17,12 @@ from typing import Any
 
 import pytest
 
-from salsa_agent.core.events import Check, Checked, Event
+from salsa_agent.core.events import Check, Checked, ConversationsEnded, Event
 from salsa_agent.core.model import CheckResult, RelayKey, Verdict
 from salsa_agent.core.settings import Verify
-from salsa_agent.core.verification import AT_ONCE
 from salsa_agent.daemon.tasks import Work
 from salsa_agent.resolver.resolver import Resolver
-from salsa_agent.smtp import happy_eyeballs as race
-from salsa_agent.smtp import verifier as verify
+from salsa_agent.smtp import conversation, happy_eyeballs, tls
 from salsa_agent.smtp.verifier import Verifier
 from tests.lab.ca import Ca, Certificate
 from tests.lab.netns import Netns, veth
@@ -31,21 +30,24 @@ from tests.lab.smtpserver import STARTTLS, Answer, SmtpServer, Talk, close, many
 
 PATIENCE = 25.0
 HOST = "relay.example"
-OK = CheckResult(Verdict.OK, starttls=False)
+OK = CheckResult(Verdict.OK, starttls=False, tls="none")
+OFFERED = CheckResult(Verdict.OK, starttls=True, tls="starttls")
+IMPLICIT = CheckResult(Verdict.OK, tls="implicit", auth=False)
 
 
 async def check(
     port: int, *addresses: str, host: str = HOST, timeout: float = PATIENCE, **settings: Any
 ) -> CheckResult:
-    """The verdict on the relay at these addresses, else 127.0.0.1."""
+    """The verdict on the relay at these addresses, else 127.0.0.1; what each of them said is left out."""
     verifier = Verifier(Verify(timeout=timeout, **settings))
-    return await verifier.check(RelayKey(host, port), tuple(map(ip_address, addresses or ("127.0.0.1",))))
+    result = await verifier.check(RelayKey(host, port), tuple(map(ip_address, addresses or ("127.0.0.1",))))
+    return result._replace(servers=())
 
 
 def failed(result: CheckResult, reason: str) -> bool:
     """It is `failed` with this reason, and the reason is fit to be shown."""
     assert re.fullmatch(r"[ -~]{1,200}", result.reason)
-    assert result == CheckResult(Verdict.FAILED, reason, result.starttls)
+    assert (result.verdict, result.reason) == (Verdict.FAILED, reason)
     return True
 
 
@@ -96,7 +98,7 @@ async def test_d1_the_literal_of_a_scoped_address(space: Netns) -> None:
 
 async def test_d1_starttls_is_noted() -> None:
     async with SmtpServer(answers="starttls") as server:
-        assert await check(server.port) == CheckResult(Verdict.OK, starttls=True)
+        assert await check(server.port) == OFFERED
 
 
 @pytest.mark.parametrize("line", ["starttls", "StartTLS now"])
@@ -105,10 +107,37 @@ async def test_d1_starttls_in_any_case(line: str) -> None:
         assert (await check(server.port)).starttls
 
 
-@pytest.mark.parametrize("reply", [b"250 STARTTLS\r\n", b"250-relay\r\n250-XSTARTTLS\r\n250 AUTH STARTTLS\r\n"])
+@pytest.mark.parametrize("reply", [b"250 STARTTLS\r\n", b"250-relay\r\n250-XSTARTTLS\r\n250 XAUTH STARTTLS\r\n"])
 async def test_d1_starttls_is_a_keyword_after_the_first_line(reply: bytes) -> None:
     async with SmtpServer(answers={"EHLO": reply}) as server:
         assert await check(server.port) == OK
+
+
+@pytest.mark.parametrize(
+    ("verb", "reply"),
+    [
+        ("greeting", b"221 bye\r\n"),
+        ("greeting", b"250 ok\r\n"),
+        ("EHLO", b"220 relay.example ESMTP\r\n"),
+        ("EHLO", b"251 another good one\r\n"),
+        ("EHLO", b"354 go on\r\n"),
+        ("HELO", b"220 relay.example\r\n"),
+        ("MAIL", b"220 2.0.0 ok\r\n"),
+        ("MAIL", b"251 2.1.0 ok\r\n"),
+        ("RCPT", b"252 cannot verify\r\n"),
+        ("RSET", b"221 bye\r\n"),
+    ],
+)
+async def test_d1_a_reply_means_success_by_its_code_alone(verb: str, reply: bytes) -> None:
+    answers = {verb: reply} | ({"EHLO": b"502 no\r\n"} if verb == "HELO" else {})
+    async with SmtpServer(answers=answers) as server:
+        result = await check(server.port, recipient="me@example.org")
+        assert failed(result, f"127.0.0.1: {verb}: {reply.decode().strip()}")
+
+
+async def test_d1_251_is_an_answer_to_rcpt() -> None:
+    async with SmtpServer(answers={"RCPT": b"251 will forward\r\n"}) as server:
+        assert await check(server.port, recipient="me@example.org") == OK
 
 
 async def test_d1_helo_where_ehlo_gets_a_5xx() -> None:
@@ -132,9 +161,8 @@ async def test_d1_no_helo_where_ehlo_gets_a_4xx() -> None:
         {"greeting": b"220 \r\n", "EHLO": b"250-\r\n250 \r\n"},
         {"greeting": b"220 bare LF\n", "EHLO": b"250-bare\n250 LF\n"},
         {"greeting": b"220 gr\xc3\xbc\xff\x00\x1b\r\n"},
-        {"EHLO": b"251 another good one\r\n"},
     ],
-    ids=["many lines", "no text", "empty text", "bare LF", "odd octets", "251"],
+    ids=["many lines", "no text", "empty text", "bare LF", "odd octets"],
 )
 async def test_d1_replies_that_are_fine(answers: dict[str, bytes]) -> None:
     async with SmtpServer(answers=answers) as server:
@@ -148,7 +176,7 @@ async def test_d1_replies_in_pieces() -> None:
             await asyncio.sleep(0.001)
 
     async with SmtpServer(answers={"EHLO": pieces}) as server:
-        assert await check(server.port) == CheckResult(Verdict.OK, starttls=True)
+        assert await check(server.port) == OFFERED
 
 
 @pytest.mark.parametrize(
@@ -247,53 +275,47 @@ async def test_d1_the_answer_to_quit_is_given_a_moment() -> None:
 
 
 async def test_d1_the_verdict_does_not_wait_for_the_answer_to_quit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "FAREWELL", 60)
+    monkeypatch.setattr(conversation, "QUIT_TIMEOUT", 60)
+    verifier = Verifier(Verify(timeout=30))
     async with SmtpServer(answers="silent-quit") as server:
-        verdict: asyncio.Future[CheckResult] = asyncio.get_running_loop().create_future()
-        addresses = (ip_address("127.0.0.1"),)
-        checking = asyncio.create_task(
-            Verifier(Verify(timeout=30)).check(RelayKey(HOST, server.port), addresses, verdict.set_result)
-        )
-        async with asyncio.timeout(20):
-            assert await verdict == OK
-        assert not checking.done()
-        checking.cancel()
-        await asyncio.wait([checking])
+        address = ip_address("127.0.0.1")
+        with suppress(NotInTime):
+            async with (
+                asyncio.timeout(20),
+                verifier.conversations(Check(1, RelayKey(HOST, server.port), (address,))) as speaking,
+            ):
+                assert speaking.result._replace(servers=()) == OK
+                assert speaking.lingering == (address,)
+                raise NotInTime
 
 
-async def test_d2_who_takes_leave_makes_room_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "FAREWELL", 60)
+class NotInTime(Exception):
+    """Nobody waits for the end of the conversation."""
+
+
+async def test_d2_the_verdict_comes_before_the_end_of_the_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The core keeps the place of a relay until its conversations are over."""
+    monkeypatch.setattr(conversation, "QUIT_TIMEOUT", 0.5)
     events: list[Event] = []
     work = Work(Resolver(timeout=2.0, attempts=1), Verifier(Verify(timeout=30)), events.append)
     async with SmtpServer(answers="silent-quit") as server:
-        checks = [Check(n, RelayKey(HOST, server.port), (ip_address("127.0.0.1"),)) for n in range(AT_ONCE + 1)]
+        address = ip_address("127.0.0.1")
+        check = Check(1, RelayKey(HOST, server.port), (address,))
         try:
-            for check in checks[:AT_ONCE]:
-                work.check(check)
+            work.check(check)
             async with asyncio.timeout(20):
-                while len(events) < AT_ONCE:
-                    await asyncio.sleep(0.005)
-            assert not server.conversations  # all of them wait for the answer to QUIT
-            work.check(checks[AT_ONCE])
-            await server.ended(1)
-            async with asyncio.timeout(20):
-                while len(events) <= AT_ONCE:
+                while len(events) < 2:
                     await asyncio.sleep(0.005)
         finally:
             await work.close()
-    assert events == [Checked(check, OK) for check in checks]
-
-
-async def test_d1_a_failure_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[CheckResult] = []
-    async with SmtpServer(answers="554") as server:
-        addresses = (ip_address("127.0.0.1"), ip_address("::1"))
-        result = await Verifier(Verify()).check(RelayKey(HOST, server.port), addresses, told.append)
-    assert told == [result]
+    checked, ended = events
+    assert isinstance(checked, Checked)
+    assert (checked.result._replace(servers=()), checked.lingering) == (OK, (address,))
+    assert ended == ConversationsEnded(check)
 
 
 async def test_d1_no_answer_to_quit_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "FAREWELL", 60)
+    monkeypatch.setattr(conversation, "QUIT_TIMEOUT", 60)
     async with SmtpServer(answers="silent-quit") as server:
         assert await check(server.port, timeout=2) == OK
 
@@ -335,7 +357,7 @@ async def servers(stack: AsyncExitStack, *behaviours: Any) -> list[SmtpServer]:
 async def test_d1_where_it_fails_the_next_address_is_tried(
     space: Netns, first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(race, "ATTEMPT_DELAY", 60)  # the failure starts it, not the time
+    monkeypatch.setattr(happy_eyeballs, "ATTEMPT_DELAY", 60)  # the failure starts it, not the time
     async with AsyncExitStack() as stack:
         await servers(stack, first, "ok")
         started = time.monotonic()
@@ -344,7 +366,7 @@ async def test_d1_where_it_fails_the_next_address_is_tried(
 
 
 async def test_d1_refused_connections_are_passed_over(space: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(race, "ATTEMPT_DELAY", 60)
+    monkeypatch.setattr(happy_eyeballs, "ATTEMPT_DELAY", 60)
     async with SmtpServer("127.0.0.4", 25):
         started = time.monotonic()
         assert await check(25, "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4") == OK
@@ -362,31 +384,80 @@ async def test_d1_dead_addresses_only(dead: str) -> None:
     assert failed(await check(25, dead, timeout=0.5), f"{dead}: connect: timed out")
 
 
-async def test_d1_a_silent_first_address_leaves_time_for_the_second(space: Netns) -> None:
+async def verdict(*addresses: str, timeout: float = PATIENCE, **settings: Any) -> tuple[CheckResult, float]:
+    """The verdict on the relay at port 25 of these addresses and how long it took; then all conversations end."""
+    verifier = Verifier(Verify(timeout=timeout, **settings))
+    started = time.monotonic()
+    async with verifier.conversations(Check(1, RelayKey(HOST, 25), tuple(map(ip_address, addresses)))) as speaking:
+        return speaking.result._replace(servers=()), time.monotonic() - started
+
+
+async def test_d1_a_silent_first_address_has_half_of_the_time(space: Netns) -> None:
     async with AsyncExitStack() as stack:
         first, second = await servers(stack, "silent", "ok")
-        started = time.monotonic()
-        assert await check(25, "127.0.0.1", "127.0.0.2") == OK
-        assert time.monotonic() - started < 10
+        result, seconds = await verdict("127.0.0.1", "127.0.0.2", timeout=3)
+        assert result == OK
+        assert 1.4 < seconds < 2.9
         await first.ended(1)
         assert first.conversations[0].lines == []  # nothing is said before the greeting, not even QUIT
         assert first.conversations[0].end == "client"
         assert second.conversations[0].lines == ["EHLO [127.0.0.1]", "QUIT"]
 
 
-async def test_d1_three_silent_addresses_leave_time_for_the_fourth(space: Netns) -> None:
+async def test_d1_who_greets_late_goes_on_beside_the_next_and_both_leave_by_quit(space: Netns) -> None:
     async with AsyncExitStack() as stack:
-        await servers(stack, "silent", "silent-ehlo", "drip", "ok")
-        assert await check(25, *(f"127.0.0.{n}" for n in range(1, 5)), timeout=4) == OK
+        late = {"greeting": slowly(b"220 at last\r\n", 1.5)}
+        first, second = await servers(stack, late, {"greeting": slowly(b"220 very late\r\n", 1.5)})
+        result, seconds = await verdict("127.0.0.1", "127.0.0.2", timeout=2)  # one second for each greeting
+        assert result == OK
+        assert seconds < 1.9
+        assert first.conversations[0].lines == ["EHLO [127.0.0.1]", "QUIT"]
+        await second.ended(1)
+        assert second.conversations[0].lines in ([], ["QUIT"])  # its greeting came, or the time was over
 
 
-async def test_d1_a_slow_address_goes_on_beside_the_next(space: Netns) -> None:
+async def test_d1_an_attempt_that_is_no_longer_needed_waits_for_its_greeting_and_quits(space: Netns) -> None:
     async with AsyncExitStack() as stack:
-        first, second = await servers(stack, {"greeting": slowly(b"220 at last\r\n", 2)}, "silent")
-        assert await check(25, "127.0.0.1", "127.0.0.2") == OK
-        assert second.connections == 1
+        late = {"greeting": slowly(b"220 at last\r\n", 2.5)}
+        first, second = await servers(stack, late, "ok")
+        result, seconds = await verdict("127.0.0.1", "127.0.0.2", timeout=4)
+        assert result == OK
+        assert seconds < 2.45  # the verdict does not wait for it
         await first.ended(1)
+        assert first.conversations[0].lines == ["QUIT"]
         assert first.conversations[0].end == "quit"
+        assert second.conversations[0].lines == ["EHLO [127.0.0.1]", "QUIT"]
+
+
+async def test_d1_a_slow_greeting_within_half_of_the_time_keeps_the_next_address_waiting(space: Netns) -> None:
+    async with AsyncExitStack() as stack:
+        first, second = await servers(stack, {"greeting": slowly(b"220 at last\r\n", 2)}, "ok")
+        result, _ = await verdict("127.0.0.1", "127.0.0.2", timeout=10)
+        assert result == OK
+        assert (first.connections, second.connections) == (1, 0)
+
+
+async def test_d1_a_greeting_that_comes_after_nine_seconds_is_in_time(space: Netns) -> None:
+    assert Verify().timeout == 10.0
+    async with SmtpServer("127.0.0.1", 25, {"greeting": slowly(b"220 at last\r\n", 9)}):
+        result, _ = await verdict("127.0.0.1", timeout=Verify().timeout)
+        assert result == OK
+
+
+async def test_d1_a_conversation_that_is_abandoned_is_left_by_quit_if_greeted(space: Netns) -> None:
+    async with AsyncExitStack() as stack:
+        greeted, silent = await servers(stack, {"EHLO": slowly(b"250 relay.example\r\n", 0.5)}, "silent")
+        for address, server in (("127.0.0.1", greeted), ("127.0.0.2", silent)):
+            task = asyncio.create_task(check(25, address))
+            async with asyncio.timeout(PATIENCE):
+                while not server.connections:
+                    await asyncio.sleep(0.005)
+            await asyncio.sleep(0.2)
+            task.cancel()
+            await asyncio.wait([task])
+            await server.ended(1)
+        assert greeted.conversations[0].lines == ["EHLO [127.0.0.1]", "QUIT"]
+        assert silent.conversations[0].lines == []
 
 
 async def test_d1_a_quick_address_is_the_only_one_spoken_to(space: Netns) -> None:
@@ -405,11 +476,11 @@ async def test_d1_at_most_4_addresses(space: Netns) -> None:
 
 async def test_d1_each_address_has_its_reason(space: Netns) -> None:
     async with AsyncExitStack() as stack:
-        await servers(stack, "554", {"EHLO": STARTTLS, "RCPT": b"550 not here\r\n"}, "silent")
+        await servers(stack, "554", {"RCPT": b"550 not here\r\n"}, "silent")
         result = await check(25, "127.0.0.1", "127.0.0.2", "127.0.0.3", timeout=1.5, recipient="me@example.org")
         said = ["1: greeting: 554 5.3.2 no service for you", "2: RCPT: 550 not here", "3: greeting: timed out"]
         assert failed(result, "; ".join(f"127.0.0.{text}" for text in said))
-        assert result.starttls is True
+        assert result.starttls is False
 
 
 # --- no route yet
@@ -445,11 +516,30 @@ async def test_d1_no_route_within_the_time(space: Netns) -> None:
 
 
 async def test_d1_the_family_with_a_route_is_used_without_delay(space: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(race, "ATTEMPT_DELAY", 60)
+    monkeypatch.setattr(happy_eyeballs, "ATTEMPT_DELAY", 60)
     async with SmtpServer("127.0.0.1", 25):
         started = time.monotonic()
         assert await check(25, "2001:db8::25", "127.0.0.1") == OK
         assert time.monotonic() - started < 10
+
+
+async def test_d1_no_route_is_not_waited_for_once_another_address_has_answered(space: Netns) -> None:
+    async with AsyncExitStack() as stack:
+        await servers(stack, "554")
+        started = time.monotonic()
+        result = await check(25, "2001:db8::25", "127.0.0.1", timeout=20)
+        assert result.verdict is Verdict.FAILED
+        assert result.permanent  # at the one address that could be tried
+        assert time.monotonic() - started < 10
+
+
+async def test_d1_no_route_is_not_waited_for_in_a_family_that_the_host_has_not(space: Netns) -> None:
+    space.ip("addr", "add", "192.0.2.1/32", "dev", "lo")
+    started = time.monotonic()
+    check = Check(1, RelayKey(HOST, 25), (ip_address("2001:db8::25"),), route_versions=(4,))
+    async with Verifier(Verify(timeout=20)).conversations(check) as speaking:
+        assert speaking.result.reason == "2001:db8::25: connect: Network is unreachable"
+    assert time.monotonic() - started < 10
 
 
 async def test_d1_an_address_that_is_still_tentative_is_waited_for(space: Netns) -> None:
@@ -514,7 +604,7 @@ async def test_d7_offered_is_failed_where_only_helo_is_known() -> None:
 @pytest.mark.parametrize("tls", ["off", "offered"])
 async def test_d7_it_is_not_started_but_under_valid(tls: str) -> None:
     async with SmtpServer(answers="starttls") as server:
-        assert await check(server.port, tls=tls) == CheckResult(Verdict.OK, starttls=True)
+        assert await check(server.port, tls=tls) == OFFERED
         assert server.conversations[0].verbs == ["EHLO", "QUIT"]
 
 
@@ -522,7 +612,7 @@ async def test_d7_it_is_not_started_but_under_valid(tls: str) -> None:
 @pytest.mark.parametrize("host", [HOST, "127.0.0.1"])
 async def test_d7_valid(certificate: Certificate, host: str) -> None:
     async with SmtpServer(answers="starttls", certificate=certificate) as server:
-        assert await check(server.port, host=host, tls="valid") == CheckResult(Verdict.OK, starttls=True)
+        assert await check(server.port, host=host, tls="valid") == OFFERED._replace(auth=False)
         await server.ended(1)
         said = server.conversations[0]
         assert said.lines == ["EHLO [127.0.0.1]", "STARTTLS", "EHLO [127.0.0.1]", "QUIT"]
@@ -543,6 +633,61 @@ async def test_d7_a_certificate_that_is_not_valid(ca: Ca, names: list[str], days
         result = await check(server.port, host=host, tls="valid")
         assert failed(result, f"127.0.0.1: TLS: certificate not valid: {said}")
         assert result.starttls is True
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_d7_a_common_name_never_counts(ca: Ca) -> None:
+    async with SmtpServer(answers="starttls", certificate=ca.issue(common_name=HOST)) as server:
+        result = await check(server.port, tls="valid")
+        assert "TLS: certificate not valid: Hostname mismatch" in result.reason
+        assert result.permanent
+
+
+async def test_d7_an_authority_without_a_key_usage_is_valid_on_every_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca = Ca(tmp_path, key_usage=False)
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca.file))
+    async with SmtpServer(answers="starttls", certificate=ca.issue(HOST)) as server:
+        assert (await check(server.port, tls="valid")).verdict is Verdict.OK
+
+
+def test_d7_what_a_valid_certificate_is_does_not_come_from_the_defaults_of_a_python() -> None:
+    context = tls.checked()
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.verify_flags == ssl.VERIFY_X509_TRUSTED_FIRST
+    assert not context.hostname_checks_common_name
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+@pytest.mark.parametrize(
+    ("answers", "permanent", "transient"),
+    [
+        ("554", True, False),
+        ("421", False, True),
+        ("reject", True, False),
+        ("close", False, False),
+        ("garbage", False, False),
+        ({"EHLO": b"220 what\r\n"}, False, False),
+    ],
+)
+async def test_d9_which_failures_only_an_administrator_can_mend(answers: Any, permanent: bool, transient: bool) -> None:
+    async with SmtpServer(answers=answers) as server:
+        result = await check(server.port, recipient="me@example.org")
+        assert (result.permanent, result.transient_reply) == (permanent, transient)
+
+
+async def test_d9_no_starttls_where_it_is_asked_for_is_permanent() -> None:
+    async with SmtpServer() as server:
+        assert (await check(server.port, tls="offered")).permanent
+
+
+async def test_d9_it_is_permanent_only_at_every_address_that_was_tried(space: Netns) -> None:
+    async with AsyncExitStack() as stack:
+        await servers(stack, "554", "554")
+        assert (await check(25, "127.0.0.1", "127.0.0.2")).permanent
+        assert not (await check(25, "127.0.0.1", "127.0.0.9")).permanent  # connection refused
 
 
 async def test_d7_a_certificate_of_an_authority_that_nobody_knows(certificate: Certificate) -> None:
@@ -637,14 +782,14 @@ async def test_d1_tls_itself_is_limited(space: Netns, certificate: Certificate) 
 async def test_d7_port_465_is_inside_tls_and_unchecked(space: Netns, ca: Ca, tls: str) -> None:
     server = SmtpServer("127.0.0.1", 465, certificate=ca.issue("other.example", days=-1), implicit=True)
     async with server:
-        assert await check(465, tls=tls) == CheckResult(Verdict.OK)
+        assert await check(465, tls=tls) == IMPLICIT
         assert server.conversations[0].lines == ["EHLO [127.0.0.1]", "QUIT"]
 
 
 @pytest.mark.usefixtures("trusted")
 async def test_d7_port_465_is_checked_under_valid(space: Netns, ca: Ca, certificate: Certificate) -> None:
     async with SmtpServer("127.0.0.1", 465, certificate=certificate, implicit=True):
-        assert await check(465, tls="valid") == CheckResult(Verdict.OK)
+        assert await check(465, tls="valid") == IMPLICIT
         assert (await check(465, host="other.example", tls="valid")).verdict is Verdict.FAILED
 
 
@@ -662,17 +807,19 @@ async def test_d7_a_name_that_tls_cannot_carry(host: str, certificate: Certifica
 
 
 async def test_d7_tls_is_loaded_where_it_is_used() -> None:
-    code = "import sys, salsa_agent.smtp.verifier; print(*(name for name in sys.modules if 'smtp' in name))"
+    code = (
+        "import sys, salsa_agent.smtp.verifier; print('ssl' in sys.modules and 'salsa_agent.smtp.tls' in sys.modules)"
+    )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     printed, _ = await process.communicate()
-    assert sorted(printed.decode().split()) == ["salsa_agent.smtp.stream", "salsa_agent.smtp.session"]
+    assert printed == b"False\n"
 
 
 async def test_settings_may_be_replaced(space: Netns, certificate: Certificate) -> None:
     async with SmtpServer("127.0.0.1", 25), SmtpServer("127.0.0.1", 465, certificate=certificate, implicit=True):
         verifier = Verifier(Verify(timeout=PATIENCE))
         for tls, verdicts in (("off", ["ok", "ok"]), ("offered", ["failed", "ok"]), ("valid", ["failed", "failed"])):
-            verifier.settings = Verify(timeout=PATIENCE, tls=tls)
+            verifier.configure(Verify(timeout=PATIENCE, tls=tls))
             checks = [verifier.check(RelayKey(HOST, port), (ip_address("127.0.0.1"),)) for port in (25, 465)]
             assert [(await running).verdict for running in checks] == verdicts
 
@@ -713,6 +860,91 @@ async def test_d7_a_recipient_that_is_no_command(recipient: str) -> None:
         assert server.conversations[0].lines == ["EHLO [127.0.0.1]", "MAIL FROM:<>", "QUIT"]
 
 
+AUTH = b"250-relay.example\r\n250 AUTH PLAIN LOGIN\r\n"
+
+
+@pytest.mark.parametrize("tls", ["off", "offered"])
+async def test_d7_a_recipient_is_asked_inside_tls_where_that_is_offered(ca: Ca, tls: str) -> None:
+    """RFC 3207 section 4: a relay may insist on STARTTLS before MAIL. The certificate does not matter here."""
+
+    async def only_inside(talk: Talk) -> None:
+        await talk.send(b"530 STARTTLS first\r\n" if talk.said.tls_from is None else b"250 ok\r\n")
+
+    answers: dict[str, Answer] = {"EHLO": STARTTLS, "MAIL": only_inside}
+    async with SmtpServer(answers=answers, certificate=ca.issue("other.example", days=-1)) as server:
+        result = await check(server.port, tls=tls, recipient="me@example.org")
+        assert result == OFFERED._replace(auth=False)
+
+
+async def test_d10_auth_that_is_offered_outside_tls() -> None:
+    async with SmtpServer(answers={"EHLO": AUTH}) as server:
+        assert (await check(server.port)).auth is True
+
+
+async def test_d10_auth_inside_tls_is_what_counts(certificate: Certificate) -> None:
+    async def inside(talk: Talk) -> None:
+        await talk.send(STARTTLS if talk.said.tls_from is None else AUTH)
+
+    async with SmtpServer(answers={"EHLO": inside}, certificate=certificate) as server:
+        assert (await check(server.port)).auth is None  # it may well be offered inside
+        assert (await check(server.port, recipient="me@example.org")).auth is True
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT"])
+@pytest.mark.parametrize(
+    ("reply", "wants"),
+    [
+        (b"530 5.7.0 Authentication required\r\n", True),
+        (b"550 no\r\n", True),
+        (b"554 no\r\n", True),
+        (b"454 4.7.1 Relay access denied\r\n", True),
+        (b"553-5.7.1 Sender address rejected\r\n553 5.7.1 not logged in\r\n", True),
+        (b"552 5.2.2 mailbox full\r\n", False),
+        (b"451 4.3.0 try 5.7.1 again\r\n", False),
+    ],
+)
+async def test_d10_a_relay_that_wants_auth(verb: str, reply: bytes, wants: bool) -> None:
+    async with SmtpServer(answers={"EHLO": AUTH, verb: reply}) as server:
+        result = await check(server.port, recipient="me@example.org")
+        assert (result.verdict, result.wants_auth) == (Verdict.FAILED, wants)
+    async with SmtpServer(answers={verb: reply}) as server:  # no AUTH is offered: it is no matter of a password
+        assert not (await check(server.port, recipient="me@example.org")).wants_auth
+
+
+async def test_d10_a_relay_of_the_administrator_that_wants_auth_is_ok(space: Netns) -> None:
+    answers = {"EHLO": AUTH, "RCPT": b"530 5.7.0 Authentication required\r\n"}
+    async with AsyncExitStack() as stack:
+        _, second = await servers(stack, answers, answers)
+        verifier = Verifier(Verify(timeout=PATIENCE, recipient="me@example.org"))
+        addresses = (ip_address("127.0.0.1"), ip_address("127.0.0.2"))
+        async with verifier.conversations(Check(1, RelayKey(HOST, 25), addresses, administrator=True)) as speaking:
+            result = speaking.result._replace(servers=())
+        assert result == CheckResult(Verdict.OK, "", starttls=False, tls="none", auth=True, wants_auth=True)
+        assert second.connections == 0
+        async with verifier.conversations(Check(2, RelayKey(HOST, 25), addresses)) as speaking:
+            assert speaking.result.verdict is Verdict.FAILED
+
+
+async def test_d7_a_relay_of_submissions_is_inside_tls_whatever_its_port(certificate: Certificate) -> None:
+    async with SmtpServer(certificate=certificate, implicit=True) as server:
+        verifier = Verifier(Verify(timeout=PATIENCE))
+        check = Check(1, RelayKey(HOST, server.port), (ip_address("127.0.0.1"),), implicit_tls=True)
+        async with verifier.conversations(check) as speaking:
+            assert speaking.result._replace(servers=()) == IMPLICIT
+
+
+async def test_d1_what_came_of_each_address_is_told(space: Netns) -> None:
+    async with AsyncExitStack() as stack:
+        await servers(stack, "554", "ok", "ok")
+        verifier = Verifier(Verify(timeout=PATIENCE))
+        addresses = tuple(ip_address(f"127.0.0.{n}") for n in (1, 2, 3))
+        result = await verifier.check(RelayKey(HOST, 25), addresses)
+        assert [(str(one.ip), one.result.verdict, one.contacted) for one in result.servers] == [
+            ("127.0.0.1", Verdict.FAILED, True),
+            ("127.0.0.2", Verdict.OK, True),
+        ]
+
+
 # --- the end
 
 
@@ -743,7 +975,7 @@ async def test_cancel_at_any_moment_leaves_nothing(certificate: Certificate, tur
 
 @pytest.mark.parametrize("behaviour", ["silent", "silent-ehlo", "silent-quit", "flood", "drip"])
 async def test_cancel_ends_the_conversation(behaviour: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "FAREWELL", 60)
+    monkeypatch.setattr(conversation, "QUIT_TIMEOUT", 60)
     descriptors = len(os.listdir("/proc/self/fd"))
     async with SmtpServer(answers=behaviour) as server:
         tasks = own_tasks()

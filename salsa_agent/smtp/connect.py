@@ -10,9 +10,10 @@ from ipaddress import ip_address
 from typing import Any
 
 from salsa_agent.core.model import IPAddress
+from salsa_agent.link_socket import NO_ROUTE_YET, endpoint, open_socket
 
 # What connect(2) says at once when there is no route, or no own address to send from.
-_NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL})
+_NO_ROUTE = NO_ROUTE_YET | {errno.EHOSTUNREACH}
 
 
 class NoRouteError(OSError):
@@ -39,13 +40,10 @@ class Connector:
 
     async def connect(self) -> socket.socket:
         """A non-blocking socket that is connected; the caller closes it. Raises NoRouteError, OSError."""
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            str(self.ip), self._port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        )[0]
-        sock = socket.socket(family, kind, protocol)
+        to = endpoint(str(self.ip), self._port, self._ifindex)
+        sock = open_socket(to, socket.SOCK_STREAM)
         try:
-            sock.setblocking(False)
-            connected = _begin(sock, address)
+            connected = _begin(sock, to.sockaddr)
             if not connected:
                 # While all own addresses are tentative the kernel sends from ::1, which nobody answers.
                 if own_address(sock).is_loopback and not (self.ip.is_loopback or self.ip.is_unspecified):
@@ -53,7 +51,7 @@ class Connector:
                 self._sock = sock
             self.started = True
             if not connected:
-                await asyncio.get_running_loop().sock_connect(sock, address)
+                await asyncio.get_running_loop().sock_connect(sock, to.sockaddr)
         except BaseException:
             sock.close()
             raise

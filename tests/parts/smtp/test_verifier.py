@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import ssl
 import sys
 import time
@@ -540,6 +541,23 @@ async def test_d1_no_route_is_not_waited_for_in_a_family_that_the_host_has_not(s
     async with Verifier(Verify(timeout=20)).conversations(check) as speaking:
         assert speaking.result.reason == "2001:db8::25: connect: Network is unreachable"
     assert time.monotonic() - started < 10
+
+
+async def test_d11_a_private_address_is_spoken_to_through_the_link_that_named_it(space: Netns) -> None:
+    with Netns() as first, Netns() as second:
+        links = {}
+        async with AsyncExitStack() as stack:
+            for number, (far, behaviour) in enumerate(((first, "ok"), (second, "554"))):
+                veth(space, f"up{number}", far, "down0")
+                space.ip("addr", "add", "10.1.0.1/24", "dev", f"up{number}")
+                far.ip("addr", "add", "10.1.0.25/24", "dev", "down0")
+                with far.inside():
+                    await stack.enter_async_context(SmtpServer("10.1.0.25", 25, behaviour))
+                links[behaviour] = socket.if_nametoindex(f"up{number}")
+            for behaviour, verdict in (("ok", Verdict.OK), ("554", Verdict.FAILED)):
+                check = Check(1, RelayKey(HOST, 25), (ip_address("10.1.0.25"),), ifindex=links[behaviour])
+                async with Verifier(Verify(timeout=PATIENCE)).conversations(check) as speaking:
+                    assert speaking.result.verdict is verdict
 
 
 async def test_d1_an_address_that_is_still_tentative_is_waited_for(space: Netns) -> None:

@@ -11,6 +11,7 @@ from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType
 MIN_TTL = 60
 MAX_TTL = 24 * 3600
 MAX_NEGATIVE_TTL = 3 * 3600
+MAX_RECORDS = 256  # kept of one set
 STALE_FOR = 24 * 3600  # RFC 8767, rule E5: from when the answer was received
 RETRY_AFTER = (2, 8, 30, 300)  # B5; the last one again and again
 
@@ -55,7 +56,7 @@ class Cache:
 
     def record(self, question: Question, answer: Answer, now: float) -> None:
         """Take an answer in, as the resolver gave it; a null MX becomes the outcome `refused` (B7)."""
-        answer = null_mx_refuses(question, answer)
+        answer = bounded(null_mx_refuses(question, answer))
         entry = self._entries.setdefault(question, _Entry(answer))
         entry.last = answer
         if answer.outcome is Outcome.FAILED:
@@ -112,6 +113,15 @@ class Cache:
 def no_answer_in_time(asked_at: float, now: float) -> Answer:
     """The answer to a question that is given up (E4). `asked_at`: `now` for one that was never sent."""
     return Answer(Outcome.FAILED, elapsed=now - asked_at, reason="no answer in time")
+
+
+def bounded(answer: Answer) -> Answer:
+    """Of an enormous MX or SRV set the 256 best, before any work is done for it (C5)."""
+    if len(answer.mx) > MAX_RECORDS:
+        return answer._replace(mx=tuple(sorted(answer.mx)[:MAX_RECORDS]))
+    if len(answer.srv) > MAX_RECORDS:
+        return answer._replace(srv=tuple(sorted(answer.srv)[:MAX_RECORDS]))
+    return answer
 
 
 def null_mx_refuses(question: Question, answer: Answer) -> Answer:

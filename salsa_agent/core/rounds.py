@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from salsa_agent.core.model import Server
+from salsa_agent.core.selection import Lookup
 from salsa_agent.core.token_bucket import Bucket
 
 ROUNDS, ROUND_EVERY = 6, 0.25  # E2
@@ -25,7 +25,7 @@ class Round:
     dns_deadline: float = 0.0
     dns_done: bool = False
     questions: int = 0
-    exchanges: frozenset[tuple[str, tuple[Server, ...], int]] = frozenset()  # looked up so far (C5)
+    exchanges: frozenset[Lookup] = frozenset()  # looked up so far (C5)
 
     def absorb(self, other: Round) -> None:
         """This round is run instead of the other one: what that one owed, this one owes."""

@@ -8,18 +8,17 @@
 | C8: the administrator's relays | `configured` |
 | C9: relays of a link's own configuration | `given_by_link` |
 | C10: sites | `sites` |
-| C11: senders | `senders` |
+| C11: senders | `senders` (which entry holds for one: `core.senders`) |
 | C12: `srv:DOMAIN` | `srv` |
 
 `inputs` and `results` are what goes in and comes out; `answers` reads the cache.
 """
 
-from salsa_agent.core.selection.answers import MAX_ADDRESSES, address_questions, joined
+from salsa_agent.core.selection.answers import MAX_ADDRESSES, Lookup, address_questions, joined
 from salsa_agent.core.selection.exchanges import MAX_EXCHANGES, MAX_LOOKED_UP
 from salsa_agent.core.selection.inputs import SelectionInput
 from salsa_agent.core.selection.relay_list import MAX_RELAYS, choose
 from salsa_agent.core.selection.results import MAX_DROPPED, Choice, RelayList, SenderList
-from salsa_agent.core.selection.senders import sender_for
 from salsa_agent.core.selection.sites import site_of
 
 __all__ = [
@@ -29,12 +28,12 @@ __all__ = [
     "MAX_LOOKED_UP",
     "MAX_RELAYS",
     "Choice",
+    "Lookup",
     "RelayList",
     "SelectionInput",
     "SenderList",
     "address_questions",
     "choose",
     "joined",
-    "sender_for",
     "site_of",
 ]

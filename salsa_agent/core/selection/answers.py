@@ -23,6 +23,14 @@ class HostLookup(NamedTuple):
     failed: bool
 
 
+class Lookup(NamedTuple):
+    """The addresses of an exchange are looked up, at these servers, since a set of this link names it (C5)."""
+
+    host: str
+    servers: tuple[Server, ...]
+    ifindex: int
+
+
 class Answers:
     """Reads the cache, and keeps in mind which questions were read and which of their answers were used.
 

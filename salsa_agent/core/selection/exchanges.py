@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
 from salsa_agent.core import admission
-from salsa_agent.core.model import Dropped, IPAddress, Mx, Relay, RelayKey, Server, Source
-from salsa_agent.core.selection.answers import Answers, HostLookup, address_questions
+from salsa_agent.core.model import Dropped, IPAddress, Mx, Relay, RelayKey, Source
+from salsa_agent.core.selection.answers import Answers, HostLookup, Lookup
 from salsa_agent.core.selection.inputs import SelectionInput
 from salsa_agent.core.selection.levels import MxSet
 from salsa_agent.core.selection.results import MAX_DROPPED, Part
@@ -33,51 +34,57 @@ class Ranking(NamedTuple):
     dropped: tuple[tuple[str, str, str], ...]
 
 
-class ExchangeBudget:
-    """C5: how many exchanges are looked up in all, during one round.
+def admitted_exchanges(
+    begun: Iterable[Lookup], demands: Mapping[int, Iterable[Lookup]], waiting: Iterable[int]
+) -> frozenset[Lookup]:
+    """C5: the exchanges that are looked up, at most 64 in one round.
 
-    `begun`: those that earlier selections of the round had looked up (`Choice.exchanges`). While other links have
-    addresses whose set is not known yet, one link leaves their share to them.
+    `begun`: those that an earlier selection of the round admitted. `demands`: by link, those that its sets name, the
+    best first. `waiting`: the links with an address whose set is not known yet. Each link has a share that no other
+    takes from it; what the others leave of theirs is given in the order of the links.
     """
-
-    def __init__(self, begun: Iterable[tuple[str, tuple[Server, ...], int]], waiting: Iterable[int]) -> None:
-        self._links: dict[tuple[str, tuple[Server, ...]], int] = {(host, servers): i for host, servers, i in begun}
-        self._waiting = frozenset(waiting)
-
-    def admits(self, host: str, servers: tuple[Server, ...], ifindex: int) -> bool:
-        """Whether the exchange may be looked up; if so, it counts."""
-        if (host, servers) in self._links:
-            return True
-        others = self._waiting - {ifindex}
-        share = MAX_LOOKED_UP // (len(others) + 1)
-        used = list(self._links.values())
-        reserved = sum(max(0, share - used.count(link)) for link in others)
-        if len(used) + reserved >= MAX_LOOKED_UP:
-            return False
-        self._links[host, servers] = ifindex
-        return True
-
-    @property
-    def begun(self) -> frozenset[tuple[str, tuple[Server, ...], int]]:
-        """All that were admitted, in this selection and before."""
-        return frozenset((host, servers, ifindex) for (host, servers), ifindex in self._links.items())
+    admitted = set(begun)
+    links = {*demands, *waiting}
+    share = MAX_LOOKED_UP // max(1, len(links))
+    counts = Counter(lookup.ifindex for lookup in admitted)
+    over: list[Lookup] = []
+    for link, lookups in demands.items():
+        for lookup in lookups:
+            if lookup in admitted:
+                continue
+            if counts[link] < share and len(admitted) < MAX_LOOKED_UP:
+                admitted.add(lookup)
+                counts[link] += 1
+            else:
+                over.append(lookup)
+    reserved = sum(max(0, share - counts[link]) for link in waiting)
+    free = max(0, MAX_LOOKED_UP - len(admitted) - reserved)
+    return frozenset(admitted.union(list(dict.fromkeys(over))[:free]))
 
 
-def relays_of_set(mx_set: MxSet, inputs: SelectionInput, answers: Answers, budget: ExchangeBudget) -> Part:
-    """The usable exchanges of one MX set in the order of C1.
+def exchanges_of(mx_set: MxSet, identity: bytes) -> tuple[Lookup, ...]:
+    """The exchanges that a set would have looked up, best first."""
+    servers, ifindex = mx_set.question.servers, mx_set.address.ifindex
+    ranking = ranked(mx_set.cached.answer.mx, identity)
+    return tuple(Lookup(host, servers, ifindex) for host, _ in ranking.exchanges)
+
+
+def relays_of_set(mx_set: MxSet, inputs: SelectionInput, answers: Answers, admitted: frozenset[Lookup]) -> Part:
+    """The usable exchanges of one MX set in the order of C1. `admitted`: those that are looked up (C5).
 
     An exchange that is this host rules out all that are no better than it (C4), so nothing behind an exchange whose
     addresses are still being looked up is given.
     """
+    servers, ifindex = mx_set.question.servers, mx_set.address.ifindex
     ranking = ranked(mx_set.cached.answer.mx, inputs.identity)
-    dropped = [_drop(mx_set, *why) for why in ranking.dropped]
+    dropped = list(_dropped(mx_set.question.name, str(mx_set.address.ip), ranking.dropped))
     relays: list[Relay] = []
     barred_from = pending_from = None
     for host, preference in ranking.exchanges:
-        if not budget.admits(host, mx_set.question.servers, mx_set.address.ifindex):
+        if Lookup(host, servers, ifindex) not in admitted:
             dropped.append(_drop(mx_set, host, "C5", f"more than {MAX_LOOKED_UP} exchanges in all"))
             continue
-        looked_up = answers.look_up(host, mx_set.question.servers)
+        looked_up = answers.look_up(host, servers)
         if looked_up is None:
             pending_from = preference if pending_from is None else pending_from
             continue
@@ -92,14 +99,6 @@ def relays_of_set(mx_set: MxSet, inputs: SelectionInput, answers: Answers, budge
     if pending_from is not None:
         kept = [relay for relay in kept if relay.preference is not None and relay.preference < pending_from]
     return Part(tuple(kept), (*dropped, *refused), settled=pending_from is None)
-
-
-def prefetch(mx_set: MxSet, inputs: SelectionInput, answers: Answers, budget: ExchangeBudget) -> None:
-    """Want the addresses of the exchanges of a set that may come to decide, so that they are there if it does (E4)."""
-    servers = mx_set.question.servers
-    for host, _ in ranked(mx_set.cached.answer.mx, inputs.identity).exchanges:
-        if budget.admits(host, servers, mx_set.address.ifindex):
-            answers.want((question, None) for question in address_questions(host, servers))
 
 
 @lru_cache(maxsize=256)
@@ -187,6 +186,11 @@ def _admitted(
         else:
             kept.append(relay)
     return kept, dropped
+
+
+@lru_cache(maxsize=256)
+def _dropped(name: str, address: str, dropped: tuple[tuple[str, str, str], ...]) -> tuple[Dropped, ...]:
+    return tuple(Dropped(host, rule, reason, name, address) for host, rule, reason in dropped)
 
 
 def _drop(mx_set: MxSet, host: str, rule: str, reason: str) -> Dropped:

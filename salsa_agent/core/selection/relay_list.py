@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from salsa_agent.core.cache import Cache
-from salsa_agent.core.model import Address, Dropped, Evidence, Outcome, RelayKey, Server, Source
-from salsa_agent.core.selection.answers import Answers
+from salsa_agent.core.model import Address, Dropped, Evidence, Outcome, RelayKey, Source
+from salsa_agent.core.selection.answers import Answers, Lookup, address_questions
 from salsa_agent.core.selection.configured import Table, configured_relays, last_resort
-from salsa_agent.core.selection.exchanges import ExchangeBudget, prefetch, relays_of_set
+from salsa_agent.core.selection.exchanges import admitted_exchanges, exchanges_of, relays_of_set
 from salsa_agent.core.selection.given_by_link import link_relays
 from salsa_agent.core.selection.inputs import SelectionInput
 from salsa_agent.core.selection.levels import Climb, climb
@@ -25,7 +25,7 @@ def choose(
     cache: Cache,
     *,
     prefetching: bool = False,
-    begun: Iterable[tuple[str, tuple[Server, ...], int]] = (),
+    begun: Iterable[Lookup] = (),
 ) -> Choice:
     """The list of C6 and those of the senders (C11), as far as the answers in the cache go.
 
@@ -51,7 +51,7 @@ def choose(
         depends_on=answers.depends_on | own_answers.depends_on,
         failing=answers.failing,
         lookups=own_answers.lookups | answers.lookups,
-        exchanges=network.budget.begun,
+        exchanges=network.exchanges,
     )
 
 
@@ -62,7 +62,7 @@ class _Network:
         self,
         inputs: SelectionInput,
         answers: Answers,
-        begun: Iterable[tuple[str, tuple[Server, ...], int]],
+        begun: Iterable[Lookup],
         *,
         prefetching: bool,
     ) -> None:
@@ -71,8 +71,11 @@ class _Network:
         self._climbs = {
             address: climb(address, inputs, answers) for address in inputs.addresses if not self._is_replaced(address)
         }
-        waiting = (address.ifindex for address, climbed in self._climbs.items() if not climbed.settled)
-        self.budget = ExchangeBudget(begun, waiting)
+        self.exchanges = admitted_exchanges(
+            begun,
+            self._demands(),
+            waiting={address.ifindex for address, climbed in self._climbs.items() if not climbed.settled},
+        )
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:
@@ -100,10 +103,22 @@ class _Network:
     def _of_tree(self, climbed: Climb) -> Part:
         self._answers.want(climbed.questions)
         if climbed.decided:
-            return relays_of_set(climbed.decided, self._inputs, self._answers, self.budget)
+            return relays_of_set(climbed.decided, self._inputs, self._answers, self.exchanges)
         if climbed.candidate and self._prefetching:
-            prefetch(climbed.candidate, self._inputs, self._answers, self.budget)
+            for lookup in exchanges_of(climbed.candidate, self._inputs.identity):
+                if lookup in self.exchanges:
+                    questions = address_questions(lookup.host, lookup.servers)
+                    self._answers.want((question, None) for question in questions)
         return Part(settled=climbed.settled)
+
+    def _demands(self) -> dict[int, list[Lookup]]:
+        """By link, the exchanges that the sets name which decide or, where prefetching, may come to."""
+        demands: dict[int, list[Lookup]] = {}
+        for address, climbed in self._climbs.items():
+            mx_set = climbed.decided or (climbed.candidate if self._prefetching else None)
+            if mx_set is not None:
+                demands.setdefault(address.ifindex, []).extend(exchanges_of(mx_set, self._inputs.identity))
+        return demands
 
     def _is_replaced(self, address: Address) -> bool:
         """Whether a site stands in the place of what the network says (C10)."""

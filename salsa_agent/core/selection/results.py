@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from salsa_agent.core.model import Dropped, Evidence, Question, Relay, RelayKey, Server
+from salsa_agent.core.model import Dropped, Evidence, Question, Relay, RelayKey
+from salsa_agent.core.selection.answers import Lookup
 from salsa_agent.core.settings import Sender
 
 MAX_DROPPED = 256  # kept for `Explain`, C5
@@ -53,7 +54,7 @@ class Choice:
     `wanted`: every question of this selection, in the order of their weight, with the level of those for MX.
     `depends_on`: the answered ones among them whose expiry or failure changes something. `failing`: one of those that
     the list of C6 depends on failed. `lookups`: the questions for the addresses of relays that C8 trusts as configured,
-    which only their verification needs. `exchanges`: whose addresses were looked up, and by which servers (C5).
+    which only their verification needs. `exchanges`: those whose addresses are looked up (C5).
     """
 
     relays: tuple[Relay, ...] = ()
@@ -67,7 +68,7 @@ class Choice:
     depends_on: dict[Question, None] = field(default_factory=dict)
     failing: bool = False
     lookups: dict[RelayKey, tuple[Question, ...]] = field(default_factory=dict)
-    exchanges: frozenset[tuple[str, tuple[Server, ...], int]] = frozenset()
+    exchanges: frozenset[Lookup] = frozenset()
 
 
 def merged(parts: Iterable[Part]) -> RelayList:

@@ -1,32 +1,14 @@
-"""Rule C11: relays for the mail of some envelope senders."""
+"""Rule C11: the lists for the mail of some envelope senders. Which entry holds for one: `core.senders`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 
 from salsa_agent.core.model import Source
 from salsa_agent.core.selection.answers import Answers
 from salsa_agent.core.selection.configured import Table, configured_relays, last_resort
 from salsa_agent.core.selection.inputs import SelectionInput
 from salsa_agent.core.selection.results import Part, SenderList, merged
-from salsa_agent.core.settings import Sender
-
-NULL_SENDERS = frozenset({"", "<>", '"<>"'})  # of bounces; the last as Postfix quotes it in a table look-up
-
-
-def sender_for(address: str, senders: Iterable[Sender]) -> int | None:
-    """The place of the entry that holds for an envelope sender, the first of whose patterns match the whole address.
-
-    Case does not matter. None: no entry holds, so the sender has the list of C6, as the null sender always has.
-    """
-    if address in NULL_SENDERS:
-        return None
-    folded = address.lower()
-    for place, sender in enumerate(senders):
-        if any(fnmatchcase(folded, pattern.lower()) for pattern in sender.address):
-            return place
-    return None
 
 
 def sender_lists(

@@ -86,6 +86,12 @@ def counting(facts: NetworkFacts, ignore: tuple[str, ...]) -> tuple[Address, ...
     return tuple(Address(host.ip, host.index, links[host.index].name, _temporary(host)) for host in first)
 
 
+def eligible_links(facts: NetworkFacts, ignore: tuple[str, ...]) -> tuple[Link, ...]:
+    """The links whose addresses count (A1, A3), also those that have none yet; at most 64, by index."""
+    links = sorted((link for link in facts.links if _link_counts(link, ignore, facts)), key=lambda link: link.index)
+    return tuple(links[:MAX_ADDRESSES])
+
+
 def own(facts: NetworkFacts) -> frozenset[int]:
     """C4: the numbers of all addresses on the host but loopback and link-local ones, which say nothing of it."""
     return frozenset(filterfalse(_says_nothing, map(_NUMBER, facts.addresses)))

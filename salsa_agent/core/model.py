@@ -229,6 +229,20 @@ class ServerView(NamedTuple):
         return tuple(dict.fromkeys(server for route in chosen for server in route.servers))
 
 
+class SearchDomains(NamedTuple):
+    """The search and routing domains of links (rule F4), lower case without final dot; the root domain is `.`.
+
+    `everywhere`: those of resolv.conf, which are every link's; only where systemd-resolved does not run.
+    """
+
+    everywhere: tuple[str, ...] = ()
+    links: tuple[tuple[int, tuple[str, ...]], ...] = ()
+
+    def of_link(self, ifindex: int) -> tuple[str, ...]:
+        """The domains of the link `ifindex`."""
+        return next((domains for index, domains in self.links if index == ifindex), self.everywhere)
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """One DNS question, and whom to ask. `hosts`: the hosts file is looked at first (rule C8)."""

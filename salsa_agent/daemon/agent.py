@@ -17,6 +17,7 @@ from salsa_agent.bus.service import Service
 from salsa_agent.bus.system_bus import SystemBus
 from salsa_agent.config import file as config
 from salsa_agent.config.file import ConfigError
+from salsa_agent.core.addresses import eligible_links
 from salsa_agent.core.engine import Engine
 from salsa_agent.core.events import (
     Abandon,
@@ -44,7 +45,7 @@ from salsa_agent.daemon.engine_loop import EngineLoop
 from salsa_agent.daemon.link_relays import LinkRelayStore
 from salsa_agent.daemon.methods import Callers
 from salsa_agent.daemon.tasks import Work
-from salsa_agent.nameservers.monitor import Servers
+from salsa_agent.nameservers.monitor import NameserverMonitor
 from salsa_agent.nat.client import Nat
 from salsa_agent.netlink.monitor import Netlink
 from salsa_agent.outputs.relay_files import RelayFile
@@ -55,7 +56,6 @@ from salsa_agent.system import sd_notify as notify
 from salsa_agent.system.clock import clock, realtime_us
 from salsa_agent.system.machine_id import machine_identity
 
-SERVERS_AFTER = 0.1  # seconds after a change of addresses or routes until the servers are read again, to be sure
 NAME_AFTER = 5.0  # H3: the name is requested after the first decision, or after this many seconds
 
 log = logging.getLogger("salsa-agent")
@@ -75,7 +75,8 @@ class Agent:
         self._work = Work(self._resolver, self._verifier, self._loop.post)
         self._nat = Nat(self._on_external_address, self._resolver)
         self._system_bus = SystemBus()
-        self._servers = Servers(self._on_servers, configured=dns.servers, bus=self._system_bus)
+        self._nameservers = NameserverMonitor(self._on_servers, bus=self._system_bus)
+        self._nameservers.configure(settings)
         self._resume = Resume(self._on_resume, self._system_bus)
         self._sleep = SleepClock()
         self._netlink = Netlink(self._on_facts)
@@ -90,7 +91,7 @@ class Agent:
             self._resolver,
             self._links,
             identity=identity,
-            reread=self._servers.reread,
+            reread=self._nameservers.reread,
         )
         self._service = Service(version=__version__, requests=self._callers)
         self._decided = asyncio.Event()
@@ -123,7 +124,7 @@ class Agent:
             for name, work in (
                 ("netlink", self._netlink.run()),
                 ("system bus", self._system_bus.run()),
-                ("servers", self._servers.run()),
+                ("name servers", self._nameservers.run()),
                 ("watchdog", self._feed_watchdog()),
             )
         ]
@@ -185,14 +186,13 @@ class Agent:
     # --- events
 
     def _on_facts(self, facts: NetworkFacts) -> None:
-        loop = asyncio.get_running_loop()
         if facts.links != self._links_seen:
             self._links_seen = facts.links
-            loop.call_soon(self._servers.reread)  # a server may be reached by way of a link that came just now
             if self._links.keep(facts.links):
                 self._loop.post(LinkRelaysSet(self._links.links))
-        else:
-            loop.call_later(SERVERS_AFTER, self._servers.reread)  # their own changes are followed; not in our way now
+        counting = eligible_links(facts, self._engine.settings.network.ignore)
+        self._nameservers.follow_links(link.index for link in counting)
+        self._nameservers.reread_soon()
         self._loop.post(FactsRead(facts))
 
     def _on_servers(self, view: ServerView) -> None:
@@ -212,7 +212,7 @@ class Agent:
     def _wake_up(self, by: str) -> None:
         log.info("back from suspend (%s): everything is asked again", by)
         self._netlink.reread()
-        self._servers.reread()
+        self._nameservers.reread()
         self._loop.post(Resumed())
 
     def _reload(self) -> None:
@@ -231,8 +231,7 @@ class Agent:
                 dns.trust_ad,
             )
             self._verifier.configure(settings.verify)
-            self._servers.configured = dns.servers
-            self._servers.reread()
+            self._nameservers.configure(settings)
             self._file.move(settings.output_directory)
             self._socketmap.listen(settings.postfix_listen)
             self._loop.post(SettingsRead(settings))

@@ -43,7 +43,7 @@ class Follower:
     """Calls `on_change` (which must not raise) when one of `paths` (absolute) may name another file or other content.
 
     For the length of a `with` block, within a running event loop. Where the system is out of inotify instances or
-    watches, only a warning is logged: what it could not watch is not followed.
+    watches, a warning is logged and `complete` is false: the files are to be read from time to time then (rule E3).
     """
 
     def __init__(self, paths: Iterable[str], on_change: Callable[[], None]) -> None:
@@ -53,6 +53,11 @@ class Follower:
         self._seen: list[tuple[object, ...]] = []  # what the paths led over and to
         self._lazy: asyncio.TimerHandle | None = None
         self._warned = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that can change the files is watched."""
+        return not self._warned
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -85,6 +90,11 @@ class Follower:
     def _read_when_ready(self, opened: contextlib.ExitStack, fd: int, read: Callable[[], None]) -> None:
         self._loop.add_reader(fd, read)
         opened.callback(self._loop.remove_reader, fd)
+
+    def follow(self, paths: Iterable[str]) -> None:
+        """Follow these paths from now on, and no others."""
+        self._paths = tuple(paths)
+        self._look()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._lazy is not None:
@@ -204,4 +214,4 @@ class Follower:
     def _warn(self, code: int) -> None:
         if not self._warned:
             self._warned = True
-            log.warning("inotify: %s: changes of %s may go unnoticed", os.strerror(code), ", ".join(self._paths))
+            log.warning("inotify: %s: changes of %s are noticed late", os.strerror(code), ", ".join(self._paths))

@@ -1,4 +1,4 @@
-"""resolv.conf(5), as text: whom it lists. What a resolver library makes of the rest of it is not looked at."""
+"""resolv.conf(5), as text: the name servers, the search list, and the options that the rules F2 and F3 name."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ class Nameserver:
 
 @dataclass(frozen=True, slots=True)
 class ResolvConf:
-    """`trust_ad`: `options trust-ad`, the AD bit of these name servers counts."""
+    """`trust_ad`: `options trust-ad`, the AD bit of these name servers counts. `use_vc`: `options use-vc`, TCP only.
+
+    `search`: the domains of the last `search` or `domain` line, as written.
+    """
 
     nameservers: tuple[Nameserver, ...] = ()
     trust_ad: bool = False
+    use_vc: bool = False
+    search: tuple[str, ...] = ()
 
 
 def parse(text: str) -> ResolvConf:
@@ -33,7 +38,8 @@ def parse(text: str) -> ResolvConf:
     carriage return is a blank.
     """
     nameservers: dict[Nameserver, None] = {}
-    trust_ad = False
+    options: set[str] = set()
+    search: tuple[str, ...] = ()
     for line in text.split("\n"):
         words = line.replace("\t", " ").replace("\r", " ").split(" ")
         values = [word for word in words[1:] if word]
@@ -42,8 +48,12 @@ def parse(text: str) -> ResolvConf:
             if nameserver is not None:
                 nameservers[nameserver] = None
         elif words[0] == "options":
-            trust_ad = trust_ad or "trust-ad" in values
-    return ResolvConf(tuple(nameservers), trust_ad)
+            options.update(values)
+        elif words[0] == "search" and values:
+            search = tuple(values)
+        elif words[0] == "domain" and values:
+            search = (values[0],)
+    return ResolvConf(tuple(nameservers), "trust-ad" in options, "use-vc" in options, search)
 
 
 def _nameserver(word: str) -> Nameserver | None:

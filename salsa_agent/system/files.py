@@ -41,13 +41,19 @@ def _read(fd: int, most: int, patience: float) -> bytes:
             part = os.read(fd, most - len(content))
         except BlockingIOError:
             left = until - time.monotonic()
-            if left <= 0 or not select.select([fd], [], [], left)[0]:
+            if left <= 0 or not _readable(fd, left):
                 raise TimeoutError(errno.ETIMEDOUT, f"it has no end within {patience:g} s") from None
             continue
         if not part:
             break
         content += part
     return bytes(content)
+
+
+def _readable(fd: int, patience: float) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(patience * 1000))
 
 
 def whole_lines(content: bytes, most: int) -> bytes:

@@ -80,6 +80,13 @@ class Resolved:
             args += [family, len(octets), *octets, (ports or {}).get(server, 0), ""]
         await self.manager("SetLinkDNSEx", "ia(iayqs)", *args)
 
+    async def set_link_domains(self, index: int, *domains: str) -> None:
+        """The link's search domains, with `~` routing domains."""
+        args: list[object] = [index, len(domains)]
+        for domain in domains:
+            args += [domain.removeprefix("~"), str(domain.startswith("~")).lower()]
+        await self.manager("SetLinkDomains", "ia(sb)", *args)
+
 
 @contextmanager
 def resolved(space: Netns, bus: Bus, *, hosts: str = "127.0.0.1 localhost\n", conf: str = "") -> Iterator[Resolved]:

@@ -505,7 +505,7 @@ async def test_f1_without_inotify_it_says_so_and_mounts_still_count(
     with caplog.at_level(logging.WARNING, "salsa-agent"):
         await changes(path, (lambda: run("mount", "--bind", over, path), "2"))
     assert [record.message for record in caplog.records] == [
-        f"inotify: Too many open files: changes of {path} may go unnoticed"
+        f"inotify: Too many open files: changes of {path} are noticed late"
     ]
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from salsa_agent.core.model import Server, ServerView
-from salsa_agent.core.settings import Settings
+from salsa_agent.core.model import SearchDomains, Server, ServerView
+from salsa_agent.core.settings import Dns, Settings, Site
+from salsa_agent.nameservers import file_watch, listed
 from salsa_agent.nameservers import monitor as module
-from salsa_agent.nameservers.monitor import Servers, listed, read_once
+from salsa_agent.nameservers.monitor import NameserverMonitor, read_once
 from tests.lab.netns import Netns, veth
 
 PATIENCE = 30.0
@@ -24,15 +25,20 @@ LOCAL_HOST = (Server("127.0.0.1"), Server("::1"))
 
 
 class Watch:
-    """A `Servers` and what it told."""
+    """A monitor and what it told."""
 
     def __init__(self, **options: Any) -> None:
         self.told: list[ServerView] = []
         self.news = asyncio.Event()
-        self.servers = Servers(self.on_view, **options)
+        self.domains: list[SearchDomains] = []
+        self.servers = NameserverMonitor(self.on_view, self.on_domains, **options)
 
     def on_view(self, view: ServerView) -> None:
         self.told.append(view)
+        self.news.set()
+
+    def on_domains(self, domains: SearchDomains) -> None:
+        self.domains.append(domains)
         self.news.set()
 
     @property
@@ -50,14 +56,21 @@ class Watch:
             pytest.fail(f"it never came; last told: {self.told[-1:]}")
         return self.now
 
+    async def until_domains(self, domains: SearchDomains) -> None:
+        """Wait until these were told last."""
+        await self.until(lambda _: self.domains[-1:] == [domains])
+
     async def until_default(self, *addresses: str) -> None:
         await self.until(lambda view: tuple(server.address for server in view.default) == addresses)
 
 
 @asynccontextmanager
-async def watching(**options: Any) -> AsyncIterator[Watch]:
-    """A running `Servers`, which has told its first view."""
+async def watching(settings: Settings | None = None, **options: Any) -> AsyncIterator[Watch]:
+    """A running monitor, which has told its first view."""
+    links = options.pop("links", ())
     watch = Watch(**options)
+    watch.servers.configure(settings or Settings())
+    watch.servers.follow_links(links)
     task = asyncio.create_task(watch.servers.run())
     try:
         await watch.until(lambda _: True)
@@ -75,11 +88,11 @@ class Files:
         self.conf, self.uplinks = directory / "resolv.conf", directory / "uplinks"
 
     @property
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
         return {"resolv_conf": str(self.conf), "uplinks": str(self.uplinks)}
 
     def listed(self) -> tuple[Server, ...]:
-        return listed(**self.options)
+        return listed.read(**self.options).servers
 
 
 @pytest.fixture
@@ -98,14 +111,12 @@ def no_system_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_f1_configured_servers_rule_the_rest_out(files: Files) -> None:
     files.conf.write_text("nameserver 192.0.2.1\n")
     mine = (Server("192.0.2.53", 5353), Server("2001:db8::53"))
-    async with watching(configured=mine, **files.options) as watch:
+    async with watching(Settings(dns=Dns(servers=mine)), **files.options) as watch:
         assert watch.told == [ServerView(mine)]
-        watch.servers.configured = ()
-        watch.servers.reread()
+        watch.servers.configure(Settings())
         await watch.until_default("192.0.2.1")
-        watch.servers.configured = mine[:1]
-        watch.servers.reread()
-        await watch.until(lambda view: view == ServerView(mine[:1]))
+        watch.servers.configure(Settings(dns=Dns(servers=mine[:1])))
+        assert watch.now == ServerView(mine[:1])  # at once: a round that runs for the new settings asks them
 
 
 # --- resolv.conf
@@ -188,7 +199,84 @@ def test_f3_trust_ad_counts_for_loopback_servers(files: Files, text: str, truste
     assert {server.address for server in files.listed() if server.trust_ad} == trusted
 
 
+@pytest.mark.parametrize(
+    "text", ["options use-vc\nnameserver 192.0.2.1\n", "nameserver 192.0.2.1\noptions edns0 use-vc\n"]
+)
+def test_f2_use_vc_asks_the_servers_over_tcp(files: Files, text: str) -> None:
+    files.conf.write_text(text)
+    assert files.listed() == (Server("192.0.2.1", tcp=True),)
+    files.conf.write_text("options use-vc\n")
+    assert files.listed() == tuple(server._replace(tcp=True) for server in LOCAL_HOST)
+    files.conf.write_text("options use-vc\nnameserver 127.0.0.53\n")
+    files.uplinks.write_text("nameserver 192.0.2.7\n")
+    assert files.listed() == (Server("192.0.2.7", tcp=True),)
+
+
+def test_f1_of_a_huge_file_the_last_line_may_be_half_a_server(files: Files) -> None:
+    line = "nameserver 192.0.2.1\n"
+    rest = "#" * (listed.MAX_FILE - 2 * len(line) + 1) + "\n"
+    files.conf.write_text(line + rest + "nameserver 192.0.2.10\n" * 10)
+    assert files.listed() == (Server("192.0.2.1"),)  # what is read of the next line ends with 192.0.2
+
+
+# --- F4: the domains of links
+
+
+async def test_f4_without_systemd_resolved_the_search_list_is_every_links(files: Files) -> None:
+    files.conf.write_text("nameserver 192.0.2.1\nsearch Corp.Example. lan\n")
+    async with watching(**files.options) as watch:
+        assert watch.domains == [SearchDomains(("corp.example", "lan"))]
+        assert watch.domains[-1].of_link(4711) == ("corp.example", "lan")
+        files.conf.write_text("nameserver 192.0.2.1\nsearch corp.example\ndomain branch.example more\n")
+        await watch.until_domains(SearchDomains(("branch.example",)))
+        files.conf.write_text("nameserver 192.0.2.1\nsearch .\n")
+        await watch.until_domains(SearchDomains((".",)))
+        assert len(watch.told) == 1  # the servers are the same
+
+
+async def test_f4_the_search_list_is_read_beside_configured_servers_where_a_site_asks_for_a_domain(
+    files: Files,
+) -> None:
+    files.conf.write_text("nameserver 192.0.2.1\nsearch corp.example\n")
+    mine = (Server("192.0.2.53"),)
+    async with watching(Settings(dns=Dns(servers=mine)), **files.options) as watch:
+        await watch.until_domains(SearchDomains())
+        site = Site("office", domain=("corp.example",))
+        watch.servers.configure(Settings(dns=Dns(servers=mine), sites=(site,)))
+        await watch.until_domains(SearchDomains(("corp.example",)))
+        assert watch.told == [ServerView(mine)]
+
+
 # --- followed
+
+
+async def test_e3_without_inotify_the_files_are_read_from_time_to_time(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class NoInotify:
+        """The user's inotify instances are used up (fs.inotify.max_user_instances)."""
+
+        def inotify_init1(self, flags: int) -> int:
+            ctypes.set_errno(errno.EMFILE)
+            return -1
+
+        def inotify_rm_watch(self, fd: int, watch: int) -> int:
+            return -1
+
+    monkeypatch.setattr(file_watch, "_libc", NoInotify())
+    monkeypatch.setattr(module, "AGAIN", 0.05)
+    files.conf.write_text("nameserver 192.0.2.1\n")
+    async with watching(**files.options) as watch:
+        files.conf.write_text("nameserver 192.0.2.2\n")
+        await watch.until_default("192.0.2.2")
+        monkeypatch.setattr(module, "AGAIN", 3600.0)
+        await asyncio.sleep(0.2)
+        files.conf.write_text("nameserver 192.0.2.3\n")
+        watch.servers.reread()  # at a refresh, a retry, a network change
+        await watch.until_default("192.0.2.3")
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        f"inotify: Too many open files: changes of {files.conf}, {files.uplinks}, {tmp_path}/no-bus are noticed late"
+    ]
 
 
 async def test_f1_resolv_conf_is_followed(files: Files) -> None:
@@ -223,12 +311,14 @@ async def test_f1_the_same_servers_are_not_told_again(files: Files) -> None:
 async def test_f1_a_storm_of_hints_is_few_readings(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     readings = 0
 
-    def counted(*paths: str) -> tuple[Server, ...]:
+    real = listed.read
+
+    def counted(*paths: str) -> listed.Listed:
         nonlocal readings
         readings += 1
-        return listed(*paths)
+        return real(*paths)
 
-    monkeypatch.setattr(module, "listed", counted)
+    monkeypatch.setattr(listed, "read", counted)
     async with watching(**files.options) as watch:
         for _ in range(1000):
             watch.servers.reread()
@@ -247,7 +337,7 @@ async def test_f1_no_descriptor_left_says_nothing_of_the_servers(
     real = os.open
 
     def full(path: Any, *args: Any, **kwargs: Any) -> int:
-        if path == str(files.conf):
+        if str(path) == str(files.conf):
             refused.set()
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return real(path, *args, **kwargs)
@@ -284,4 +374,4 @@ async def test_f1_read_once(files: Files, monkeypatch: pytest.MonkeyPatch) -> No
     files.conf.write_text("nameserver 192.0.2.1\n")
     assert await read_once(Settings()) == ServerView((Server("192.0.2.1"),))
     mine = (Server("192.0.2.53", 5353),)
-    assert await read_once(Settings(dns=replace(Settings().dns, servers=mine))) == ServerView(mine)
+    assert await read_once(Settings(dns=Dns(servers=mine))) == ServerView(mine)

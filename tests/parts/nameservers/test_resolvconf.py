@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salsa_agent.nameservers.resolvconf import Nameserver, ResolvConf, parse
+from salsa_agent.nameservers.resolvconf import Nameserver, parse
 
 
 def servers(text: str) -> list[str]:
@@ -85,7 +85,31 @@ def test_f2_all_servers_are_kept_in_order() -> None:
     ],
 )
 def test_f3_option_trust_ad(text: str, expected: bool) -> None:
-    assert parse(f"nameserver 127.0.0.1\n{text}") == ResolvConf((Nameserver(ip_address("127.0.0.1")),), expected)
+    assert parse(f"nameserver 127.0.0.1\n{text}").trust_ad is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("search example.net lan\n", ("example.net", "lan")),
+        ("search\texample.net\n", ("example.net",)),
+        ("domain example.net ignored\n", ("example.net",)),
+        ("search a.example\ndomain b.example\n", ("b.example",)),
+        ("domain b.example\nsearch a.example c.example\n", ("a.example", "c.example")),
+        ("search a.example\nsearch\n", ("a.example",)),
+        ("search .\n", (".",)),
+        ("#search a.example\n search b.example\n", ()),
+    ],
+)
+def test_f4_the_last_search_or_domain_line_counts(text: str, expected: tuple[str, ...]) -> None:
+    assert parse(text).search == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("options use-vc\n", True), ("options no-use-vc\n", False), ("", False)]
+)
+def test_f2_option_use_vc(text: str, expected: bool) -> None:
+    assert parse(text).use_vc is expected
 
 
 @given(st.text())

@@ -6,8 +6,8 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Set
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from salsa_agent.bus import message as wire
 from salsa_agent.bus import system_bus as system
 from salsa_agent.bus.message import Header
 from salsa_agent.bus.system_bus import SystemBus, Unavailable
-from salsa_agent.core.model import Server, ServerView
+from salsa_agent.core.model import SearchDomains, Server, ServerView
 from salsa_agent.core.settings import Settings
 from salsa_agent.nameservers import monitor as module
 from salsa_agent.nameservers import resolved as driver
@@ -47,8 +47,12 @@ class Lab:
 
     @asynccontextmanager
     async def watching(self, **options: Any) -> AsyncIterator[Watch]:
-        async with watching(**self.files.options, **options) as watch:
+        async with watching(**{**self.files.options, **options}) as watch:
             yield watch
+
+    def following_its_files(self) -> AbstractAsyncContextManager[Watch]:
+        """It sends no signal when a domain changes, but writes files."""
+        return self.watching(uplinks=str(self.resolved.uplinks), links=(self.up0, self.up1))
 
 
 @pytest.fixture
@@ -103,7 +107,9 @@ async def test_f1_global_servers_where_a_link_has_none(lab: Lab) -> None:
     await lab.resolved.set_link_dns(lab.up0, "192.0.2.1")
     async with lab.watching() as watch:
         common = (Server("192.0.2.53"), Server("192.0.2.54", 5353))
-        assert watch.told == [ServerView(common, ((lab.up0, on(lab.up0, "192.0.2.1")),))]
+        assert watch.told == [ServerView(common, ((lab.up0, on(lab.up0, "192.0.2.1")),), common)]
+        behind = tuple(server._replace(fallback=True) for server in common)
+        assert watch.now.of_link(lab.up0) == (*on(lab.up0, "192.0.2.1"), *behind)
         assert watch.now.of_link(lab.up1) == common
 
 
@@ -113,7 +119,7 @@ async def test_f1_a_global_link_local_server_is_global(lab: Lab) -> None:
     await lab.resolved.start()
     await lab.resolved.set_link_dns(lab.up0, "192.0.2.1")
     async with lab.watching() as watch:
-        assert watch.now.of_link(lab.up0) == on(lab.up0, "192.0.2.1")
+        assert watch.now.links == ((lab.up0, on(lab.up0, "192.0.2.1")),)
         assert watch.now.default == (Server("fe80::53", ifindex=lab.up0), Server("192.0.2.53"))
 
 
@@ -165,6 +171,96 @@ async def test_f1_ports_link_local_and_loopback_servers(lab: Lab) -> None:
             Server("fe80::1", 53, lab.up0),
             Server("127.0.0.1"),  # no link leads there
         )
+
+
+async def test_f1_only_links_that_count_are_read(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host may have hundreds of links of containers. The overview names those that have a server or a domain."""
+    read: list[int] = []
+    original = driver.Resolved._link
+
+    async def noted(self: driver.Resolved, index: int) -> dict[str, Any]:
+        read.append(index)
+        return await original(self, index)
+
+    monkeypatch.setattr(driver.Resolved, "_link", noted)
+    for number in range(8):
+        veth(lab.space, f"veth{number}", lab.far, f"far{number}")
+    await lab.resolved.start()
+    await lab.resolved.set_link_dns(lab.up1, "192.0.2.2")
+    async with lab.watching(links=(lab.up0,)) as watch:
+        assert read == [lab.up0, lab.up1]
+        veth(lab.space, "veth8", lab.far, "far8")
+        watch.servers.reread()
+        await lab.resolved.set_link_dns(lab.up0, "192.0.2.1")
+        await watch.until(lambda view: view.of_link(lab.up0) == on(lab.up0, "192.0.2.1"))
+        assert set(read) == {lab.up0, lab.up1}
+        del read[:]
+        watch.servers.follow_links((lab.up0, lab.space.index("veth8")))
+        async with asyncio.timeout(PATIENCE):
+            while len(read) < 3:
+                await asyncio.sleep(0.01)
+        assert read == [lab.up0, lab.space.index("veth8"), lab.up1]
+
+
+# --- F1: names that are not the reverse tree's, F4: domains
+
+
+async def test_f1_names_are_asked_where_systemd_resolved_sends_them(lab: Lab) -> None:
+    lab.space.batch(["addr add 10.0.0.2/24 dev up0", "addr add 10.0.1.2/24 dev up1"])
+    await lab.resolved.start()
+    await lab.resolved.set_link_dns(lab.up0, "192.0.2.1")
+    await lab.resolved.set_link_dns(lab.up1, "192.0.2.2")
+    async with lab.following_its_files() as watch:
+        assert watch.now.routes == ()
+        await lab.resolved.set_link_domains(lab.up1, "~corp.example", "branch.example")
+        await watch.until(lambda view: len(view.routes) == 2)
+        for name in ("mail.corp.example", "mail.branch.example"):
+            assert watch.now.servers_for(name, lab.up0) == on(lab.up1, "192.0.2.2")
+        assert watch.now.servers_for("mail.example", lab.up0) == on(lab.up0, "192.0.2.1")
+        await lab.resolved.set_link_domains(lab.up1, "~.")
+        await watch.until(lambda view: view.servers_for("mail.example", lab.up0) == on(lab.up1, "192.0.2.2"))
+        await lab.resolved.set_link_domains(lab.up1)
+        await watch.until(lambda view: view.routes == ())
+
+
+@pytest.mark.parametrize("lab", ["DNS=192.0.2.53\nDomains=~. corp.example\nFallbackDNS="], indirect=True)
+async def test_f1_a_global_routing_domain(lab: Lab) -> None:
+    lab.space.batch(["addr add 10.0.0.2/24 dev up0"])
+    await lab.resolved.start()
+    await lab.resolved.set_link_dns(lab.up0, "192.0.2.1")
+    async with lab.following_its_files() as watch:
+        assert watch.now.servers_for("mail.example", lab.up0) == (Server("192.0.2.53"),)
+        await lab.resolved.set_link_domains(lab.up0, "~corp.example")
+        both = (*on(lab.up0, "192.0.2.1"), Server("192.0.2.53"))
+        await watch.until(lambda view: view.servers_for("mail.corp.example", lab.up0) == both)
+        assert watch.domains[-1] == SearchDomains(links=((lab.up0, ("corp.example",)),))  # its own, none of the global
+
+
+async def test_f1_a_domain_of_a_link_without_servers_routes_nothing(lab: Lab) -> None:
+    await lab.resolved.start()
+    await lab.resolved.set_link_dns(lab.up0, "192.0.2.1")
+    await lab.resolved.set_link_domains(lab.up1, "corp.example")
+    async with lab.following_its_files() as watch:
+        await watch.until_domains(SearchDomains(links=((lab.up1, ("corp.example",)),)))
+        assert watch.now.routes == ()
+        assert watch.now.servers_for("mail.corp.example", lab.up0) == on(lab.up0, "192.0.2.1")
+
+
+@pytest.mark.parametrize("lab", ["Domains=global.example\nFallbackDNS="], indirect=True)
+async def test_f4_domains_are_the_links_own_where_systemd_resolved_runs(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the global ones nor those of resolv.conf belong to a link."""
+    monkeypatch.setattr(module, "RESTART", 0.1)
+    lab.files.conf.write_text("nameserver 192.0.2.99\nsearch conf.example\n")
+    await lab.resolved.start()
+    await lab.resolved.set_link_domains(lab.up0, "Corp.Example", "~branch.example", "~.")
+    async with lab.following_its_files() as watch:
+        await watch.until_domains(SearchDomains(links=((lab.up0, ("corp.example", "branch.example", ".")),)))
+        await lab.resolved.set_link_domains(lab.up0)
+        await watch.until_domains(SearchDomains())
+        lab.resolved.stop()
+        await watch.until_domains(SearchDomains(("conf.example",)))
 
 
 async def test_f1_a_link_that_goes(lab: Lab) -> None:
@@ -316,10 +412,10 @@ async def test_f1_many_changes_are_few_readings(lab: Lab, monkeypatch: pytest.Mo
     readings = 0
     original = driver.Resolved.read
 
-    async def counted(self: driver.Resolved) -> ServerView:
+    async def counted(self: driver.Resolved, links: Set[int] = frozenset()) -> driver.ResolvedState:
         nonlocal readings
         readings += 1
-        return await original(self)
+        return await original(self, links)
 
     await lab.resolved.start()
     client = await RawClient.open(lab.bus.address)
@@ -337,6 +433,9 @@ async def test_f1_many_changes_are_few_readings(lab: Lab, monkeypatch: pytest.Mo
 
 
 # --- who is believed
+
+
+LINK = frozenset((2,))
 
 
 class Impostor:
@@ -369,9 +468,10 @@ ODD = st.recursive(
     max_leaves=12,
 )
 PROPERTIES = st.dictionaries(
-    st.sampled_from(["DNS", "DNSEx", "FallbackDNS", "FallbackDNSEx", "DefaultRoute"]),
+    st.sampled_from(["DNS", "DNSEx", "FallbackDNS", "FallbackDNSEx", "DefaultRoute", "Domains"]),
     ODD
     | st.lists(st.tuples(st.integers(0, 3), st.sampled_from([2, 10]), st.binary(max_size=16)))
+    | st.lists(st.tuples(st.integers(0, 3), st.text(), st.booleans()) | st.tuples(st.text(), st.booleans()))
     | st.lists(st.tuples(ODD, ODD, ODD, ODD, ODD) | st.tuples(st.just(0), st.just(2), st.just(b"1234"), ODD, ODD)),
 )
 
@@ -381,11 +481,15 @@ def test_f1_odd_values_do_no_harm(manager: Any, link: Any) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(socket, "if_nameindex", lambda: [(1, "lo"), (2, "up0")])
         try:
-            view = asyncio.run(impostor(manager, link).read())
+            state = asyncio.run(impostor(manager, link).read(LINK))
         except Unavailable:
             assert not isinstance(manager, dict) or not isinstance(link, dict)
             return
-    for server in [*view.default, *(one for _, servers in view.links for one in servers)]:
+    view = state.view
+    for _, domain in [*((index, one) for index, of in state.domains for one in of)]:
+        assert domain == "." or (domain == domain.lower() and domain.isprintable() and not domain.endswith("."))
+    of_routes = (one for route in view.routes for one in route.servers)
+    for server in [*view.default, *view.common, *of_routes, *(one for _, servers in view.links for one in servers)]:
         assert isinstance(server, Server)
         assert 0 < server.port < 65536
         assert socket.inet_pton(socket.AF_INET6 if ":" in server.address else socket.AF_INET, server.address)
@@ -395,24 +499,35 @@ def test_f1_odd_values_do_no_harm(manager: Any, link: Any) -> None:
 async def test_f1_an_odd_path_of_a_link_is_no_answer(path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo"), (2, "up0")])
     with pytest.raises(Unavailable):
-        await impostor({"DNS": []}, {}, path).read()
+        await impostor({"DNS": []}, {}, path).read(LINK)
 
 
 async def test_f1_a_server_given_by_its_port_for_dns_over_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent speaks plain DNS. Newer releases of systemd-resolved keep that port, this one takes it for none."""
     monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo")])
-    view = await impostor({"DNSEx": [[0, 2, b"\xc0\x00\x02\x35", 853, "dns.example"]]}, {}).read()
-    assert view == ServerView((Server("192.0.2.53", 53),))
+    view = (await impostor({"DNSEx": [[0, 2, b"\xc0\x00\x02\x35", 853, "dns.example"]]}, {}).read()).view
+    assert view == ServerView((Server("192.0.2.53", 53),), common=(Server("192.0.2.53", 53),))
+
+
+async def test_f1_a_link_with_other_scopes_alone_is_not_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has LLMNR before it has an address that DNS is for, and denies to be a default route until then."""
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo"), (2, "up0"), (3, "up1")])
+    manager = {"DNS": [[2, 2, b"\xc0\x00\x02\x01"]]}
+    link = {"DNS": [[2, b"\xc0\x00\x02\x01"]], "ScopesMask": 0b11000, "DefaultRoute": False}
+    state = await impostor(manager, link).read(LINK)
+    assert state.view.default == on(2, "192.0.2.1")
+    assert driver._takes_any_name(link)
+    assert not driver._takes_any_name({**link, "ScopesMask": 1})
 
 
 async def test_f1_another_owner_has_other_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo"), (2, "up0")])
     fake = Impostor({"DNS": []}, {"DNS": [[2, b"\xc0\x00\x02\x01"]]})
     reader = driver.Resolved(fake, lambda: None)  # type: ignore[arg-type]  # stands in for it
-    assert (await reader.read()).of_link(2) == on(2, "192.0.2.1")
+    assert (await reader.read(LINK)).view.of_link(2) == on(2, "192.0.2.1")
     fake.answers, fake.path = {driver.PATH: {}, "/2": {"DNS": [[2, b"\xc0\x00\x02\x02"]]}}, "/2"
     reader._on_owner()
-    assert (await reader.read()).of_link(2) == on(2, "192.0.2.2")
+    assert (await reader.read(LINK)).view.of_link(2) == on(2, "192.0.2.2")
 
 
 async def test_f1_a_restart_in_mid_reading_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -423,7 +538,7 @@ async def test_f1_a_restart_in_mid_reading_is_no_answer(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo"), (2, "up0")])
     with pytest.raises(Unavailable):
-        await driver.Resolved(Restarting({}, {}), lambda: None).read()  # type: ignore[arg-type]  # stands in for it
+        await driver.Resolved(Restarting({}, {}), lambda: None).read(LINK)  # type: ignore[arg-type]  # stands in for it
 
 
 async def test_f1_what_cannot_be_called_is_no_answer(lab: Lab) -> None:
@@ -447,8 +562,10 @@ async def test_f1_dns_where_dnsex_is_not_there_and_bad_entries_cost_no_good_ones
 ) -> None:
     monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo"), (2, "up0")])
     manager = {"DNS": [[0, 2, b"\xc0\x00\x02\x35"], [0, 2, b"\xc0\x00\x02"], [0, 99, b"1234"], 7]}
-    view = await impostor(manager, {"DNS": [[2, b"\xc0\x00\x02\x01"], [10], [10, b"\xfe\x80" + bytes(14)]]}).read()
-    assert view == ServerView((Server("192.0.2.53"),), ((2, on(2, "192.0.2.1", "fe80::")),))
+    link = {"DNS": [[2, b"\xc0\x00\x02\x01"], [10], [10, b"\xfe\x80" + bytes(14)]]}
+    view = (await impostor(manager, link).read(LINK)).view
+    common = (Server("192.0.2.53"),)
+    assert view == ServerView(common, ((2, on(2, "192.0.2.1", "fe80::")),), common)
 
 
 async def test_f1_signals_of_others_are_not_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,19 +5,23 @@
 saved_resolv=/etc/resolv.conf.salsa-saved
 policy=/usr/sbin/policy-rc.d
 
+# lacking PACKAGE…: those that are not installed, each after a space
+lacking() {
+	for package; do
+		case $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) in
+		installed) ;;
+		*) printf ' %s' "$package" ;;
+		esac
+	done
+}
+
 # need PACKAGE…: see to it that these are installed, or name the command that does it, and end
 need() {
 	have dpkg-query || {
 		say "run: this is no Debian system; it is up to you that the counterparts of these packages are there: $*"
 		return
 	}
-	missing=
-	for package; do
-		case $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) in
-		installed) ;;
-		*) missing="$missing $package" ;;
-		esac
-	done
+	missing=$(lacking "$@")
 	[ -n "$missing" ] || return 0
 	command="apt-get install --no-install-recommends$missing"
 	is_root || fail 1 "packages are missing; type: sudo $command"

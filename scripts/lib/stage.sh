@@ -47,7 +47,7 @@ place() {
 	mkdir -p "$DESTDIR/"
 	put_tree "$work/lib" "$libdir"
 	launcher agent | put_text 755 "$bindir/salsa-agent"
-	launcher ctl | put_text 755 "$bindir/salsactl"
+	launcher salsactl.main | put_text 755 "$bindir/salsactl"
 	for page in man/*.[1-8]; do
 		gzip -9nc "$page" | put_text 644 "$mandir/man${page##*.}/${page#man/}.gz"
 	done
@@ -73,14 +73,19 @@ place() {
 	put 644 "$list" "$manifest"
 }
 
-# gather DIRECTORY: the program and the libraries it needs, as plain modules
-gather() {
+# find_libraries: set `libraries` to the directory with the libraries that the program needs, as plain modules
+find_libraries() {
 	ensure_venv
 	"$venv/bin/python" -c '
 import tomllib
 print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' >"$work/requirements"
 	libraries=$cache/libraries-$(cksum <"$work/requirements" | tr ' ' -)
 	[ -d "$libraries" ] || fetch "$libraries"
+}
+
+# gather DIRECTORY: the program and the libraries it needs, as plain modules
+gather() {
+	find_libraries
 	cp -R "$libraries" "$1"
 	cp -R salsa_agent "$1/salsa_agent"
 	find "$1" -depth -type d -name __pycache__ -exec rm -rf {} +

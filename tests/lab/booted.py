@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.lab.needs import Need, require
 from tests.lab.netns import Netns
 
 PATIENCE = 30.0
@@ -90,6 +91,7 @@ class Booted:
         self.pid = 0  # of its PID 1, as seen from here
 
     def __enter__(self) -> Self:
+        require(Need.BOOT)
         self._scratch = tempfile.mkdtemp(prefix="lab-", dir="/tmp" if "TMPDIR" not in os.environ else None)
         empty = Path(self._scratch, "empty")
         work = Path(self._scratch, "work")

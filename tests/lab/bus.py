@@ -1,7 +1,7 @@
 """Real message buses for tests: system-like ones with the project's policy, on dbus-daemon and on dbus-broker.
 
-Each is gone when its block ends, and when the test run is killed. Needs root, for the buses know a user `salsa-agent`
-(SERVICE_UID) that the machine need not have: they see an /etc/passwd of their own.
+Each is gone when its block ends, and when the test run is killed. The buses know a user `salsa-agent`
+(SERVICE_UID) that the machine need not have: they see an /etc/passwd of their own, where namespaces can be made.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from salsa_agent.bus import message as wire
 from salsa_agent.bus.message import Header
+from tests.lab.needs import Need, missing, require
 
 PATIENCE = 30.0
 PROJECT = Path(__file__).parents[2]
@@ -129,6 +130,7 @@ class Bus:
     async def run(self, argv: Sequence[str], *, uid: int = ROOT) -> Done:
         """Run a program as `uid`, this bus being its system bus."""
         if uid != ROOT:
+            require(Need.USERS)
             argv = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--", *argv]
         process = await asyncio.create_subprocess_exec(
             *argv, env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd="/"
@@ -167,7 +169,16 @@ def system_bus(kind: str = "dbus-daemon", *, policy: bool = True, extra: str = "
         (directory / "passwd").write_text("\n".join(users) + "\n")
         if kind == "dbus-daemon":
             inside = ["unshare", "--mount", "sh", "-c", _IN_DAEMON, "sh", str(directory)]
+            if missing(Need.NAMESPACES):  # then with the machine's own users
+                inside = [
+                    "dbus-daemon",
+                    f"--config-file={directory}/bus.conf",
+                    "--nofork",
+                    "--nopidfile",
+                    "--print-address=1",
+                ]
         else:
+            require(Need.NAMESPACES, Need.USERS)
             spaces = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
             inside = ["unshare", *spaces, sys.executable, "-I", "-c", _IN_BROKER, str(directory)]
         process = subprocess.Popen(
@@ -222,6 +233,8 @@ class RawClient:
         loop = asyncio.get_running_loop()
         client = cls(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
         try:
+            if uid != ROOT:
+                require(Need.USERS)
             os.seteuid(uid)  # the kernel tells the bus who connected
             try:
                 client.sock.connect(path)

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from tests.lab.needs import Need, require
 from tests.lab.netns import Netns, veth
 
 CLIENT, NEIGHBOUR, GATEWAY = "192.168.1.10", "192.168.1.66", "192.168.1.1"
@@ -109,6 +110,7 @@ class Home:
     @contextmanager
     def dnsmasq(self, directory: Path, *records: str) -> Iterator[None]:
         """A DNS server outside, with these `--host-record`s."""
+        require(Need.USERS)  # it sets its groups, also as root
         argv = ["dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--user=root"]
         argv += ["--pid-file=", *(f"--host-record={record}" for record in records)]
         with _daemon(self.outside, argv, directory, port=53):

@@ -1,6 +1,6 @@
 """Real network namespaces for tests. Each is gone when its block ends, however it ends; `sweep` gets what SIGKILL left.
 
-Needs root and iproute2. Nothing in here reaches beyond the namespaces it made.
+Needs iproute2, and root (that of a user namespace will do). Nothing in here reaches beyond the namespaces it made.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from tests.lab.needs import Need, require
+
 RUN = Path("/run/netns")
 FILES = Path("/etc/netns")  # what `ip netns exec` lays over files in /etc
 CLONE_NEWNET = 0x40000000  # linux/sched.h
@@ -41,6 +43,7 @@ class Netns:
         self._processes: list[subprocess.Popen[Any]] = []
 
     def __enter__(self) -> Self:
+        require(Need.NAMESPACES)
         _prepare()
         _living[self.name] = self
         _run(["ip", "netns", "add", self.name])

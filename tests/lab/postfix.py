@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.lab.ca import Certificate
+from tests.lab.needs import Need, require
 from tests.lab.netns import Netns
 
 PATIENCE = 30.0
@@ -89,6 +90,7 @@ class Postfix:
             self._master.append(f"{port} inet n - n - - smtpd")
 
     def __enter__(self) -> Self:
+        require(Need.USERS)
         try:
             self._write()
             self.start()

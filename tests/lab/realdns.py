@@ -16,6 +16,7 @@ from pathlib import Path
 import dns.message
 
 from salsa_agent.core.model import Server
+from tests.lab.needs import Need, require
 
 PATIENCE = 30.0
 SOA = "ns.hookup.net. root.hookup.net. 1 3600 600 86400 120"
@@ -42,6 +43,7 @@ ZONES = {"154.165.in-addr.arpa": REVERSE, "hookup.net": FORWARD}
 
 
 def dnsmasq(where: Path, address: str, port: int) -> list[str]:
+    require(Need.USERS)  # it sets its groups, also as root
     argv = [
         "dnsmasq", "-k", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces", "--user=root",
         "--pid-file=", f"--listen-address={address}", f"--port={port}", f"--local-ttl={TTL}",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.bus import PATIENCE, Bus
+from tests.lab.needs import Need, require
 from tests.lab.netns import Netns
 
 NAME = "org.freedesktop.resolve1"
@@ -91,6 +92,7 @@ class Resolved:
 @contextmanager
 def resolved(space: Netns, bus: Bus, *, hosts: str = "127.0.0.1 localhost\n", conf: str = "") -> Iterator[Resolved]:
     """Not started yet. `bus` is one with POLICY. `conf`: lines of the section [Resolve] of its resolved.conf."""
+    require(Need.NAMESPACES, Need.USERS)
     directory = Path(tempfile.mkdtemp(prefix="salsa-resolved-"))
     here = Resolved(space, bus, directory)
     try:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Self
 
+from tests.lab.needs import Need, require
 from tests.lab.netns import Netns
 from tests.lab.run import PROJECT
 
@@ -36,6 +37,7 @@ class Site(Netns):
         for address in (SERVER, "10.53.0.25"):
             self.ip("address", "add", f"{address}/24", "dev", "site0")
         self.ip("link", "set", "site0", "up")
+        require(Need.USERS)  # dnsmasq sets its groups, also as root
         self.exec(["dnsmasq", *OPTIONS.split(), *self._options])
         self.exec(
             [sys.executable, "-m", "tests.lab.smtpserver", "--listen", "10.53.0.25", "--port", "25"],

@@ -21,14 +21,14 @@ NOT_OURS = (
     r"^/(proc|sys|dev|run|tmp|var/(lib/dpkg|log|cache|backups)|root/|etc/(passwd|shadow|group|gshadow)-?$|etc/netns)"
 )
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.needs("boot")]
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = tmp_path_factory.mktemp("deb") / "tree"
     shutil.copytree(
-        PROJECT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "dist", "deb", "home", "tests")
+        PROJECT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
     )
     run("deb", cwd=tree)
     return tree / f"dist/salsa-agent_{__version__}_all.deb"

@@ -31,6 +31,8 @@ from salsa_agent.bus.interface import INTERFACE, NAME, PATH, PROPERTIES
 from tests.lab.bus import NOBODY, PATIENCE, PROJECT, ROOT
 from tests.lab.whole import until
 
+pytestmark = pytest.mark.needs("users")
+
 USERS = {"root": ROOT, "nobody": NOBODY}
 
 STORY = [

@@ -190,7 +190,7 @@ def test_a1_a_point_to_point_link_counts_by_its_own_address(world: World) -> Non
     assert addresses(world) == ["165.154.15.1"]
 
 
-@pytest.mark.parametrize("bridge", ["docker0", "br-1234abcd", "virbr0"])
+@pytest.mark.parametrize("bridge", ["docker0", "br-12345678abcd", "virbr0"])
 def test_a3_container_bridges_do_not_count(world: World, bridge: str) -> None:
     world.host.ip("link", "add", bridge, "type", "bridge")
     world.host.ip("link", "add", "tap0", "type", "veth", "peer", "name", "tap1")

@@ -265,6 +265,7 @@ def relays(machine: Booted) -> str:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.needs("users")
 def test_networkmanager_with_dhclient_hands_over_option_69(files: Path, tmp_path: Path) -> None:
     note = '#!/bin/sh\n{ echo "[$1 $2]"; env; } >>/var/log/note\n'
     with managed(files, tmp_path, "dhclient", note) as machine:
@@ -280,6 +281,7 @@ def test_networkmanager_with_dhclient_hands_over_option_69(files: Path, tmp_path
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.needs("users")
 def test_networkmanager_with_its_own_client_has_the_agent_look_again(files: Path, tmp_path: Path) -> None:
     with managed(files, tmp_path, "internal") as machine:
         machine.until(lambda: f'"host" s "{RELAY}"' in relays(machine), "the network's relay is listed", 60)

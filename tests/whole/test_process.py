@@ -143,6 +143,7 @@ def test_a_round_in_mid_flight_does_not_hold_the_end_up(world: World) -> None:
     assert "Traceback" not in agent.log
 
 
+@pytest.mark.needs("users")
 def test_bus_auto_makes_a_private_bus_where_there_is_no_other(world: World, tmp_path: Path) -> None:
     """An ordinary user without any bus: the address is printed, its directory is theirs alone, and gone at the end."""
     tmp_path.chmod(0o777)

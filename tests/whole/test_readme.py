@@ -23,16 +23,16 @@ COMMANDS = [line for kind, text in BLOCKS if kind == "sh" and not text.startswit
 INLINE = sorted(set(re.findall(r"`(salsactl [^`]+|man -l [^`]+|salsa-agent --[^`]+|\./run[^`]*)`", README)))
 
 ELSEWHERE = {  # commands that are run by another test: its file, and words that it runs them by
-    "./run": ("test_run.py", "run("),
-    "./run tests": ("test_run.py", "tests"),
-    "./run demo": ("test_demo.py", "demo"),
-    "sudo ./run install": ("test_install.py", "install"),
-    "./run uninstall": ("test_install.py", "uninstall"),
-    "./run deb": ("test_deb.py", "deb"),
-    "sudo systemctl enable --now salsa-agent": ("test_systemd.py", "systemctl"),
-    "systemctl reload salsa-agent": ("test_systemd.py", "reload"),
-    "salsactl zone 192.0.2.0/24 --mx 10:relay1.example.net": ("../parts/cli/test_zone.py", "zone"),
-    "salsactl audit 192.0.2.0/24": ("../parts/cli/test_audit.py", "audit"),
+    "./run": ("whole/test_run.py", "run("),
+    "./run tests": ("whole/test_run.py", "tests"),
+    "./run demo": ("whole/test_demo.py", "demo"),
+    "sudo ./run install": ("whole/test_install.py", "install"),
+    "./run uninstall": ("whole/test_install.py", "uninstall"),
+    "./run deb": ("whole/test_deb.py", "deb"),
+    "sudo systemctl enable --now salsa-agent": ("whole/test_systemd.py", "systemctl"),
+    "systemctl reload salsa-agent": ("whole/test_systemd.py", "reload"),
+    "salsactl zone 192.0.2.0/24 --mx 10:relay1.example.net": ("parts/cli/test_zone.py", "zone"),
+    "salsactl audit 192.0.2.0/24": ("parts/cli/test_audit.py", "audit"),
 }
 
 

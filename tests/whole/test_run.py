@@ -141,6 +141,7 @@ def test_litter():
 """
 
 
+@pytest.mark.needs("boot")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_run_tests_leaves_nothing_behind_when_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     tree = copy(tmp_path)
@@ -231,6 +232,7 @@ def test_run_interrupted_installation_puts_things_back(laptop: Booted) -> None:
     laptop.until(lambda: laptop.result("test", "-e", "/usr/sbin/policy-rc.d").returncode == 1, "the policy is gone")
 
 
+@pytest.mark.needs("users")
 def test_run_names_the_command_when_it_may_not_install() -> None:
     argv = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *NEED[:2]]
     words = f"cd {PROJECT} && . scripts/lib/common.sh && need no-such-package"
@@ -256,3 +258,52 @@ def test_run_scripts_pass_shellcheck() -> None:
     ]
     done = subprocess.run(["shellcheck", *map(str, scripts)], cwd=PROJECT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
+
+
+WANTING = """
+import subprocess
+import pytest
+from tests.lab.needs import Need, require
+
+def test_by_fixture():
+    require(Need.BOOT)
+
+@pytest.mark.needs("boot")
+def test_by_marker():
+    pass
+
+def test_program():
+    subprocess.run(["no-such-program"])
+
+def test_here():
+    pass
+"""
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_run_what_a_test_needs_is_counted_or_fails_in_ci(tmp_path: Path, everything: bool) -> None:
+    """As a user of no privileges: what cannot run is counted in a line each, and fails where all is required."""
+    for name in ("__init__.py", "conftest.py", "lab/__init__.py", "lab/needs.py"):
+        (tmp_path / "tests" / name).parent.mkdir(exist_ok=True)
+        shutil.copy(PROJECT / "tests" / name, tmp_path / "tests" / name)
+    (tmp_path / "tests/test_it.py").write_text(WANTING)
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "SALSA_REQUIRE_ALL")}
+    argv = ["unshare", "--user", sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "-p", "no:cacheprovider"]
+    argv += ["-o", "markers=needs", "tests"]
+    done = subprocess.run(
+        argv,
+        cwd=tmp_path,
+        env=environment | ({"CI": "1"} if everything else {}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if everything:
+        assert done.returncode == 1, done.stdout
+        assert "2 failed, 1 passed, 1 error" in done.stdout
+        return
+    assert done.returncode == 0, done.stdout
+    *_, boot, programs, last = done.stdout.splitlines()
+    assert boot.startswith("not run here: 2 tests that need boot: root")
+    assert programs.startswith("not run here: 1 tests that need programs: the packages")
+    assert last.startswith("1 passed, 3 skipped")

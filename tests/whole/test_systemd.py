@@ -19,7 +19,7 @@ NAME = "org.salsa.Agent1"
 OBJECT = f"{NAME} /org/salsa/Agent1 {NAME}".split()
 CONFIG = "/etc/salsa-agent.toml"
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.needs("boot")]
 
 
 def install(root: Path) -> None:

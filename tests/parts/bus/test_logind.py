@@ -104,6 +104,7 @@ async def test_e1_a_logind_that_comes_later_is_heard() -> None:
             await watch.until(1)
 
 
+@pytest.mark.needs("users")
 async def test_e1_nobody_else_can_say_so_and_odd_signals_are_nothing() -> None:
     with system_bus(policy=False, extra=OPEN) as bus:
         async with watching(bus) as (watch, following):

@@ -568,6 +568,7 @@ async def test_f1_dns_where_dnsex_is_not_there_and_bad_entries_cost_no_good_ones
     assert view == ServerView(common, ((2, on(2, "192.0.2.1", "fe80::")),), common)
 
 
+@pytest.mark.needs("users")
 async def test_f1_signals_of_others_are_not_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anybody may send a signal of any name straight to us."""
     heard: list[str] = []

@@ -24,6 +24,7 @@ from salsa_agent.core.model import Best, Source
 from salsa_agent.outputs import socketmap as postfix
 from salsa_agent.outputs.netstring import NetstringError, NetstringReader, netstring
 from salsa_agent.outputs.socketmap import Socketmap
+from tests.lab.needs import Need, require
 
 UNHURRIED = examples(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PATIENCE = 30.0
@@ -441,6 +442,7 @@ async def test_no_descriptors_left_is_a_pause_not_an_end(
 
 
 async def postmap(directory: Path, endpoint: str, *, name: str = "relay") -> tuple[int | None, str, str]:
+    require(Need.USERS)  # Postfix wants its files to be root's
     main = directory / "main.cf"
     main.write_text("compatibility_level = 3.6\n")
     os.utime(main, (0, 0))  # Postfix waits for a file that was changed just now

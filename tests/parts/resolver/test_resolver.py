@@ -40,6 +40,7 @@ from salsa_agent.resolver.message import Query, ServerFailed, is_reply, read
 from salsa_agent.resolver.names import name_text, query_name
 from salsa_agent.resolver.resolver import Asking, Resolver, server_text
 from tests.lab.dnsserver import DnsServer, dns_server
+from tests.lab.needs import Need, require
 from tests.lab.netns import Netns, veth
 
 NAME = "15.154.165.in-addr.arpa"
@@ -774,6 +775,7 @@ async def two_links() -> AsyncIterator[Netns]:
 @contextmanager
 def nobody() -> Iterator[None]:
     """Without privileges."""
+    require(Need.USERS)
     os.seteuid(65534)
     try:
         yield

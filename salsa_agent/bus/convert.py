@@ -1,12 +1,25 @@
-"""The agent's values as D-Bus values (design section 4). Nothing here raises, whatever the network put into them."""
+"""The agent's values as D-Bus values (dbus/org.salsa.Agent1.xml).
+
+Nothing here raises, whatever the network put into them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from salsa_agent.bus.codec import Value
-from salsa_agent.core.model import Asked, Dropped, Evidence, ListedRelay, RRType
+from salsa_agent.bus.interface import STATISTICS
+from salsa_agent.core.model import (
+    SUBMISSIONS_PORT,
+    Asked,
+    Best,
+    Dropped,
+    Evidence,
+    ListedRelay,
+    RRType,
+    SenderChoice,
+)
 from salsa_agent.text import clean
 
 Dict = dict[str, Value]
@@ -38,23 +51,47 @@ def relay(listed: ListedRelay, realtime_us: RealtimeUs) -> Dict:
         found["authenticated"] = Value("b", of.authenticated)
     if listed.starttls is not None:
         found["starttls"] = Value("b", listed.starttls)
+    if spoken := tls(listed):
+        found["tls"] = text(spoken)
+    if listed.auth is not None:
+        found["auth"] = Value("b", listed.auth)
+    if listed.wants_auth:
+        found["wants_auth"] = Value("b", True)
+    if of.site:
+        found["site"] = text(of.site)
     if of.expires is not None:
         found["expires"] = number("t", realtime_us(of.expires))
     return found
 
 
-def same_but_for_expires(before: tuple[ListedRelay, ...], now: tuple[ListedRelay, ...]) -> bool:
-    """Whether these lists are the same to a follower (H1)."""
-    return len(before) == len(now) and all(map(_same, before, now))
+def tls(listed: ListedRelay) -> str:
+    """How a relay is to be spoken to (rule D10): `implicit`, `starttls`, `none`; empty: not known."""
+    return "implicit" if listed.relay.implicit_tls else listed.tls
 
 
-def _same(before: ListedRelay, now: ListedRelay) -> bool:
-    return before == now or (before.relay.key == now.relay.key and _lasting(before) == _lasting(now))
+def tls_of(best: Best, relays: Sequence[ListedRelay]) -> str:
+    """The same of the best relay of this list; empty without one."""
+    if not best.host:
+        return ""
+    found = next((tls(listed) for listed in relays if listed.relay.key == (best.host, best.port)), "")
+    return found or ("implicit" if best.port == SUBMISSIONS_PORT else "")
 
 
-def _lasting(listed: ListedRelay) -> ListedRelay:
-    # what an entry is spoken to at is not published either
-    return listed._replace(relay=listed.relay._replace(expires=None, addresses=()))
+def sender(of: SenderChoice) -> Dict:
+    """An entry of `Senders`."""
+    return {
+        "address": Value("as", [clean(pattern) for pattern in of.address]),
+        "network": text(of.network),
+        "host": text(of.best.host),
+        "port": number("q", of.best.port),
+        "source": text(of.best.source),
+        "tls": text(tls_of(of.best, of.relays)),
+    }
+
+
+def statistics(counters: Mapping[str, int]) -> Value:
+    """The property `Statistics`; what is not counted is 0."""
+    return Value("a{st}", {name: number("t", counters.get(name, 0)).value for name in STATISTICS})
 
 
 def evidence(of: Evidence) -> Dict:
@@ -69,6 +106,8 @@ def evidence(of: Evidence) -> Dict:
         found["level"] = number("y", of.level)
     if of.name:
         found["name"] = text(of.name)
+    if of.site:
+        found["site"] = text(of.site)
     return found
 
 

@@ -21,25 +21,28 @@ Args = tuple[tuple[str, str], ...]  # name and type of each
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method: what it takes and what it gives."""
+    """A method: its arguments and its results."""
 
-    takes: Args = ()
-    gives: Args = ()
+    in_args: Args = ()
+    out_args: Args = ()
 
     @property
     def signature(self) -> str:
         """Of a call."""
-        return "".join(kind for _, kind in self.takes)
+        return "".join(kind for _, kind in self.in_args)
 
     @property
     def result(self) -> str:
         """Signature of a reply."""
-        return "".join(kind for _, kind in self.gives)
+        return "".join(kind for _, kind in self.out_args)
 
 
 METHODS = {
     "Refresh": Method(),
     "ReportFailure": Method((("host", "s"), ("port", "q"), ("reason", "s"))),
+    "RelayFor": Method(
+        (("sender", "s"),), (("host", "s"), ("port", "q"), ("source", "s"), ("tls", "s"), ("relays", "aa{sv}"))
+    ),
     "Lookup": Method((("address", "s"),), (("relays", "aa{sv}"), ("questions", "aa{sv}"))),
     "Explain": Method((), (("explanation", "a{sv}"),)),
     "SetLinkRelays": Method((("ifindex", "i"), ("relays", "as"))),
@@ -50,13 +53,22 @@ PROPERTY_TYPES = {
     "BestRelay": "s",
     "BestRelayPort": "q",
     "BestRelaySource": "s",
+    "BestRelayTls": "s",
     "Relays": "aa{sv}",
+    "Senders": "aa{sv}",
+    "Statistics": "a{st}",
     "Addresses": "aa{sv}",
     "State": "s",
     "LastChanged": "t",
     "Version": "s",
 }
-CONSTANT = frozenset({"Version"})  # no PropertiesChanged ever
+EMITS_CHANGED_SIGNAL = {"Version": "const", "Statistics": "false"}  # the others: true; of these no PropertiesChanged
+
+# the keys of `Statistics`
+STATISTICS = (
+    "rounds", "network_changes", "questions", "questions_failed", "checks", "checks_failed", "best_changes", "reports",
+    "started",
+)  # fmt: skip
 
 SIGNALS = {"BestRelayChanged": (("host", "s"), ("port", "q"), ("source", "s"))}
 
@@ -74,8 +86,8 @@ _PROPERTIES_CHANGED = (
 )  # fmt: skip
 
 # a call need not name an interface; the member names of all interfaces of the object differ
-HOME = {member: interface for interface, methods in STANDARD.items() for member in methods}
-HOME |= dict.fromkeys(METHODS, INTERFACE)
+INTERFACE_OF_MEMBER = {member: interface for interface, methods in STANDARD.items() for member in methods}
+INTERFACE_OF_MEMBER |= dict.fromkeys(METHODS, INTERFACE)
 
 _DOCTYPE = (
     '<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"\n'
@@ -101,7 +113,7 @@ def introspection(path: str) -> str:
         for name, args in SIGNALS.items():
             lines += _signal(name, args)
         for name, kind in PROPERTY_TYPES.items():
-            emits = "const" if name in CONSTANT else "true"
+            emits = EMITS_CHANGED_SIGNAL.get(name, "true")
             lines += [
                 f'  <property name="{name}" type="{kind}" access="read">',
                 f'   <annotation name="org.freedesktop.DBus.Property.EmitsChangedSignal" value="{emits}"/>',
@@ -115,8 +127,8 @@ def _methods(methods: dict[str, Method]) -> list[str]:
     lines = []
     for name, method in methods.items():
         lines.append(f'  <method name="{name}">')
-        lines += [f'   <arg name="{arg}" type="{kind}" direction="in"/>' for arg, kind in method.takes]
-        lines += [f'   <arg name="{arg}" type="{kind}" direction="out"/>' for arg, kind in method.gives]
+        lines += [f'   <arg name="{arg}" type="{kind}" direction="in"/>' for arg, kind in method.in_args]
+        lines += [f'   <arg name="{arg}" type="{kind}" direction="out"/>' for arg, kind in method.out_args]
         lines.append("  </method>")
     return lines
 

@@ -167,7 +167,7 @@ class Engine:
                     self._record(question, answer, now)
             case Checked(check, result):
                 self._checks.conclude(check, result, now)
-            case RefreshAsked(token):
+            case RefreshAsked(token=token):
                 self._rounds.request(Round("refresh", forget=True, tokens=[token]))
             case SettingsRead(settings):
                 self._take_settings(settings)

@@ -64,9 +64,10 @@ class ConversationsEnded(NamedTuple):
 
 
 class RefreshAsked(NamedTuple):
-    """Somebody called `Refresh`; `token` comes back in `RefreshDone`."""
+    """Somebody called `Refresh`; `token` comes back in `RefreshDone`. `root`: it was root, whom D11 does not bound."""
 
     token: int
+    root: bool = True
 
 
 class SettingsRead(NamedTuple):

@@ -26,6 +26,7 @@ from salsa_agent.core.events import (
     Command,
     DiscoverExternalAddress,
     Drop,
+    Event,
     ExternalAddressFound,
     FactsRead,
     ForgetExternalAddress,
@@ -43,7 +44,8 @@ from salsa_agent.core.settings import Settings
 from salsa_agent.daemon import log_messages as tell
 from salsa_agent.daemon.engine_loop import EngineLoop
 from salsa_agent.daemon.link_relays import LinkRelayStore
-from salsa_agent.daemon.methods import Callers
+from salsa_agent.daemon.methods import Methods
+from salsa_agent.daemon.statistics import Statistics
 from salsa_agent.daemon.tasks import Work
 from salsa_agent.nameservers.monitor import NameserverMonitor
 from salsa_agent.nat.client import Nat
@@ -69,10 +71,11 @@ class Agent:
         identity = machine_identity()
         dns = settings.dns
         self._engine = Engine(settings, identity, seed=time.time_ns())
+        self._statistics = Statistics(realtime_us(clock()))
         self._loop = EngineLoop(self._engine, self._do, self._notice_sleep)
         self._resolver = Resolver(timeout=dns.timeout, attempts=dns.attempts, trust_ad=dns.trust_ad)
         self._verifier = Verifier(settings.verify)
-        self._work = Work(self._resolver, self._verifier, self._loop.post)
+        self._work = Work(self._resolver, self._verifier, self._post_result)
         self._nat = Nat(self._on_external_address, self._resolver)
         self._system_bus = SystemBus()
         self._nameservers = NameserverMonitor(self._on_servers, bus=self._system_bus)
@@ -85,15 +88,16 @@ class Agent:
         self._file = RelayFile(settings.output_directory)
         self._socketmap = Socketmap()
         self._endpoints = settings.postfix_listen
-        self._callers = Callers(
+        self._methods = Methods(
             self._engine,
             self._loop,
             self._resolver,
             self._links,
             identity=identity,
             reread=self._nameservers.reread,
+            statistics=self._statistics,
         )
-        self._service = Service(version=__version__, requests=self._callers)
+        self._service = Service(version=__version__, requests=self._methods, realtime_us=realtime_us)
         self._decided = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -185,6 +189,10 @@ class Agent:
 
     # --- events
 
+    def _post_result(self, event: Event) -> None:
+        self._statistics.on_event(event)
+        self._loop.post(event)
+
     def _on_facts(self, facts: NetworkFacts) -> None:
         if facts.links != self._links_seen:
             self._links_seen = facts.links
@@ -240,6 +248,7 @@ class Agent:
     # --- commands
 
     def _do(self, command: Command) -> None:
+        self._statistics.on_command(command)
         match command:
             case Ask(question):
                 self._work.ask(question)
@@ -252,7 +261,7 @@ class Agent:
             case Publish(publication):
                 self._publish(publication)
             case RefreshDone(token):
-                self._callers.refreshed(token)
+                self._methods.refreshed(token)
             case NetworkChanged():
                 self._resolver.forget()
             case DiscoverExternalAddress():
@@ -264,7 +273,8 @@ class Agent:
 
     def _publish(self, said: Publication) -> None:
         previous = self._service.publication
-        self._service.publish(said, realtime_us)
+        self._service.publish(said)
+        self._methods.published(said)
         if said.state is not State.STARTING:
             if said.best != previous.best or not self._decided.is_set():
                 log.info("%s", tell.best_line(said))

@@ -9,11 +9,11 @@ import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from salsa_agent.bus.api import MOST_LINK_RELAYS, InvalidArgs
+from salsa_agent.bus.api import MAX_LINK_RELAYS, InvalidArgs
 from salsa_agent.config.values import relay
 from salsa_agent.core.model import Link, LinkRelays, RelayKey
 from salsa_agent.system.files import read_file
-from salsa_agent.text import host_port
+from salsa_agent.text import host_port, printable
 
 _FILE = "link-relays.json"
 _MAX_BYTES = 1 << 20
@@ -36,9 +36,9 @@ class LinkRelayStore:
         return tuple(self._links[index] for index in sorted(self._links))
 
     def set(self, ifindex: int, relays: Sequence[str]) -> None:
-        """Take what the configuration of a link says. Raises InvalidArgs."""
-        if len(relays) > MOST_LINK_RELAYS:
-            raise InvalidArgs(f"More than {MOST_LINK_RELAYS} relays for one link.")
+        """Take what the configuration of a link says; of several relays a bad one is dropped. Raises InvalidArgs."""
+        if len(relays) > MAX_LINK_RELAYS:
+            raise InvalidArgs(f"More than {MAX_LINK_RELAYS} relays for one link.")
         keys = _keys(relays)
         try:
             name = socket.if_indextoname(ifindex)
@@ -70,7 +70,7 @@ class LinkRelayStore:
                 index, name, relays = (
                     int(entry["ifindex"]),
                     str(entry["interface"]),
-                    list(entry["relays"])[:MOST_LINK_RELAYS],
+                    list(entry["relays"])[:MAX_LINK_RELAYS],
                 )
                 self._links[index] = LinkRelays(index, name, _keys(relays))
         except FileNotFoundError:
@@ -97,12 +97,26 @@ class LinkRelayStore:
 
 
 def _keys(relays: Sequence[str]) -> tuple[RelayKey, ...]:
-    """Relays in a form of `static.relays`; port 0 stands for `smtp.port`."""
-    try:
-        pairs = [relay(text) for text in relays]
-    except ValueError as error:
-        raise InvalidArgs(str(error)) from None
-    return tuple(dict.fromkeys(RelayKey(host, port or 0) for host, port in pairs))
+    """Relays in a form of `static.relays` but `srv:`; port 0 stands for `smtp.port`.
+
+    Of several, a bad one is dropped and logged: DHCP gave it. Raises InvalidArgs where none is left.
+    """
+    if any(text.lower().startswith("srv:") for text in relays):
+        raise InvalidArgs("srv: is for the configuration file; a link names relays.")
+    keys: dict[RelayKey, None] = {}
+    bad: dict[str, str] = {}
+    for text in relays:
+        try:
+            host, port = relay(text)
+        except ValueError as error:
+            bad[text] = str(error)
+        else:
+            keys[RelayKey(host, port or 0)] = None
+    if bad and not keys:
+        raise InvalidArgs(next(iter(bad.values())))
+    for text, why in bad.items():
+        log.warning("a relay of a link was dropped: %s: %s", printable(text), why)
+    return tuple(keys)
 
 
 def _text(key: RelayKey) -> str:

@@ -1,25 +1,30 @@
-"""What callers on the bus ask for, done (design section 4)."""
+"""What callers on the bus ask for, done: the methods of org.salsa.Agent1."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
-from salsa_agent.bus.api import Explanation, LimitsExceeded, Looked, NoSuchRelay
+from salsa_agent.bus.api import Explanation, LimitsExceeded, LookupResult, NoSuchRelay, SenderRelays
 from salsa_agent.core import admission as names
 from salsa_agent.core.engine import Engine
 from salsa_agent.core.events import FailureReported, LinkRelaysSet, RefreshAsked
-from salsa_agent.core.model import IPAddress, RelayKey, ServerView
+from salsa_agent.core.model import IPAddress, Publication, RelayKey, ServerView
+from salsa_agent.core.senders import entry_for
 from salsa_agent.daemon.engine_loop import EngineLoop
 from salsa_agent.daemon.link_relays import LinkRelayStore
-from salsa_agent.daemon.report_quota import REPORTS, ReportQuota
+from salsa_agent.daemon.quotas import ROOT, LookupQuota, ProvenRelays, ReportQuota
+from salsa_agent.daemon.statistics import Statistics
 from salsa_agent.oneshot.lookup import lookup
 from salsa_agent.resolver.resolver import Resolver
 from salsa_agent.system.clock import clock
 
+REFRESH_TIME = 20.0  # seconds until `Refresh` replies at the latest: busctl and gdbus give up at 25
 
-class Callers:
-    """The requests.Requests of the running agent."""
+
+class Methods:
+    """The `bus.api.Requests` of the running agent."""
 
     def __init__(
         self,
@@ -30,6 +35,7 @@ class Callers:
         *,
         identity: bytes,
         reread: Callable[[], None],
+        statistics: Statistics,
     ) -> None:
         self._engine = engine
         self._loop = loop
@@ -37,19 +43,24 @@ class Callers:
         self._links = links
         self._identity = identity
         self._reread = reread  # the resolver configuration: `Refresh` takes nothing for granted
-        self._quota = ReportQuota()
+        self._statistics = statistics
+        self._reports = ReportQuota()
+        self._proven = ProvenRelays()
+        self._lookups = LookupQuota()
         self._refreshes: dict[int, asyncio.Future[None]] = {}
         self._tokens = 0
 
-    async def refresh(self) -> None:
-        """Have everything asked and verified anew; return at the decision."""
+    async def refresh(self, uid: int) -> None:
+        """Have everything asked and verified anew; return at the decision, or after 20 s. `uid`: of the caller."""
         self._tokens += 1
         token = self._tokens
         self._refreshes[token] = asyncio.get_running_loop().create_future()
         self._reread()
-        self._loop.post(RefreshAsked(token))
+        self._loop.post(RefreshAsked(token, root=uid == ROOT))
         try:
-            await self._refreshes[token]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_TIME):
+                    await self._refreshes[token]
         finally:
             del self._refreshes[token]
 
@@ -63,16 +74,40 @@ class Callers:
         """Mark a relay as failed (D6). Raises NoSuchRelay, LimitsExceeded."""
         literal = names.literal(host)
         key = RelayKey(str(literal) if literal else names.canonical(host), port)
-        said = self._engine.publication
-        known = {listed.relay.key for listed in said.relays} | {RelayKey(said.best.host, said.best.port)}
-        if not key.host or key not in known:
-            raise NoSuchRelay("This relay is neither in the list nor the best one.")
-        if not self._quota.take(uid, clock()):
-            raise LimitsExceeded(f"More than {REPORTS} reports within an hour.")
+        if not key.host or key not in _known(self._engine.publication):
+            raise NoSuchRelay("This relay is in no list and not published.")
+        now = clock()
+        if uid != ROOT and self._proven.holds(key, now):
+            raise LimitsExceeded("This relay was reported and then found to answer within the last hour.")
+        if refusal := self._reports.refusal(uid, key, now):
+            raise LimitsExceeded(refusal)
+        self._proven.reported(key, now)
+        self._statistics.count("reports")
         self._loop.post_now(FailureReported(key, reason))
 
-    async def lookup(self, address: IPAddress) -> Looked:
-        """Ask the reverse tree for any address, at the servers of the first one of this host (F1)."""
+    def published(self, publication: Publication) -> None:
+        """This is what is published now: a reported relay may be `ok` again (D6)."""
+        self._proven.published(publication, clock())
+
+    def relay_for(self, sender: str) -> SenderRelays:
+        """The relay for an envelope sender, and its list (C11)."""
+        published = self._engine.publication
+        entry = entry_for(sender, published.senders)
+        if entry is None:
+            return SenderRelays(published.best, published.relays)
+        return SenderRelays(entry.best, entry.relays)
+
+    def statistics(self) -> Mapping[str, int]:
+        """The counters of the property `Statistics`."""
+        return self._statistics.counters
+
+    async def lookup(self, address: IPAddress, uid: int) -> LookupResult:
+        """Ask the reverse tree for any address, at the servers of the first one of this host (F1).
+
+        Raises LimitsExceeded. `uid`: of the caller.
+        """
+        if refusal := self._lookups.refusal(uid, clock()):
+            raise LimitsExceeded(refusal)
         settings, view = self._engine.settings, ServerView(self._engine.servers)
         return await lookup(address, settings, view, self._resolver.aside(), identity=self._identity)
 
@@ -89,3 +124,11 @@ class Callers:
         """Forget what was set for a link."""
         self._links.revert(ifindex)
         self._loop.post(LinkRelaysSet(self._links.links))
+
+
+def _known(publication: Publication) -> set[RelayKey]:
+    """The relays that can be reported: those of all lists, and the best ones."""
+    choices = publication.senders
+    best = [publication.best, *(one.best for one in choices)]
+    relays = [*publication.relays, *(listed for one in choices for listed in one.relays)]
+    return {RelayKey(one.host, one.port) for one in best} | {listed.relay.key for listed in relays}

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Protocol
 
-from salsa_agent.bus.api import Looked
+from salsa_agent.bus.api import LookupResult
 from salsa_agent.core import addresses as rules_a
 from salsa_agent.core.cache import Cache, no_answer_in_time
 from salsa_agent.core.model import Address, Answer, Asked, IPAddress, NetworkFacts, Question, ServerView
@@ -26,7 +26,7 @@ class Asker(Protocol):
 
 async def lookup(
     address: IPAddress, settings: Settings, view: ServerView, resolver: Asker, *, identity: bytes = b""
-) -> Looked:
+) -> LookupResult:
     """Climb the tree for `address` with the rules B and C; C4 is left out, it is about this host's own addresses.
 
     The servers are the default ones of `view`. All levels are asked to their end, for that is what the caller wants to
@@ -65,7 +65,7 @@ async def lookup(
         for task in asking.values():
             task.cancel()
         await asyncio.gather(*asking.values(), return_exceptions=True)
-    return Looked(list(choice.relays), _asked(choice, cache))
+    return LookupResult(list(choice.relays), _asked(choice, cache))
 
 
 def view_of_first(facts: NetworkFacts, settings: Settings, view: ServerView) -> ServerView:

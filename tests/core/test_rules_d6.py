@@ -9,7 +9,6 @@ import pytest
 
 from salsa_agent.core.model import Verdict
 from salsa_agent.core.settings import Verify
-from salsa_agent.daemon.report_quota import ReportQuota
 from tests.core.sim import DEAD, World
 from tests.core.test_rules_d import HOME, NOC, SMTP, VERTEX, checked, story, verdicts
 
@@ -164,24 +163,3 @@ def test_d6_without_verification_a_network_change_or_refresh_forgets_the_report(
     world.report(NOC)
     world.refresh()
     assert world.best == f"{NOC}:25"
-
-
-def test_d6_of_one_user_six_an_hour_are_believed() -> None:
-    quota = ReportQuota()
-    assert [quota.take(1000, 100.0 + n) for n in range(8)] == [True] * 6 + [False] * 2
-    assert quota.take(1001, 110.0)
-    assert not quota.take(1000, 3699.0)
-    assert quota.take(1000, 3701.0)
-
-
-def test_d6_of_root_all_are_believed() -> None:
-    quota = ReportQuota()
-    assert all(quota.take(0, 100.0) for _ in range(100))
-
-
-def test_d6_the_quota_forgets_users_whose_hour_is_over() -> None:
-    quota = ReportQuota()
-    for uid in range(1, 1000):
-        quota.take(uid, float(uid))
-    quota.take(1, 10_000.0)
-    assert len(quota) == 1

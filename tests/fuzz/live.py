@@ -84,10 +84,10 @@ async def _on_a_bus(data: bytes) -> None:
 
 async def _serve(connection: Connection, go: asyncio.Event) -> None:
     """The agent's side, until the bus hangs up."""
-    service = Service(version=VERSION, requests=Fake())
+    service = Service(version=VERSION, requests=Fake(), realtime_us=realtime_us)
     try:
         await connection.export(service)
-        service.publish(READY, realtime_us)
+        service.publish(READY)
         go.set()
         await asyncio.wait_for(connection.lost(), PATIENCE / 2)
     finally:

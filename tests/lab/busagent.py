@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import Any
 
-from salsa_agent.bus.api import Explanation, Looked
+from salsa_agent.bus.api import Explanation, LookupResult, SenderRelays
+from salsa_agent.bus.calls import Calls
 from salsa_agent.bus.interface import INTERFACE, NAME, PATH, PROPERTIES
 from salsa_agent.bus.name_owner import Connection, connect
 from salsa_agent.bus.service import Service
@@ -28,6 +29,7 @@ from salsa_agent.core.model import (
     Relay,
     RelayKey,
     RRType,
+    SenderChoice,
     Source,
     State,
     Verdict,
@@ -61,9 +63,19 @@ HERE = Evidence(Address(ip_address(NOC.address), 2, "eth0"), Outcome.FOUND, 24, 
 READY = Publication(
     State.READY,
     Best(NOC.key.host, 25, Source.DNS),
-    (ListedRelay(NOC, Verdict.OK, "", True), ListedRelay(STATIC)),
+    (ListedRelay(NOC, Verdict.OK, "", True, "starttls", False), ListedRelay(STATIC)),
     (HERE,),
     changed=50.0,
+    senders=(
+        SenderChoice(
+            ("*@home.example",),
+            "last",
+            Best("smtp.home.example", 465, Source.SENDER),
+            (ListedRelay(Relay(RelayKey("smtp.home.example", 465), Source.SENDER), Verdict.OK),),
+            decided=True,
+        ),
+        SenderChoice(("*@work.example", "boss@*")),
+    ),
 )
 
 
@@ -80,6 +92,7 @@ class Fake:
         self.gate.set()
         self.error: Exception | None = None
         self.explanation = Explanation([MX], [DROPPED])
+        self.counters = {"rounds": 3, "started": 17}
         self.now = self.most = 0  # calls in here
 
     def _take(self, *what: Any) -> None:
@@ -95,17 +108,24 @@ class Fake:
         finally:
             self.now -= 1
 
-    async def refresh(self) -> None:
+    async def refresh(self, uid: int) -> None:
         self._take("refresh")
         await self._wait()
 
     def report_failure(self, host: str, port: int, reason: str, uid: int) -> None:
         self._take("report_failure", host, port, reason, uid)
 
-    async def lookup(self, address: IPAddress) -> Looked:
+    async def lookup(self, address: IPAddress, uid: int) -> LookupResult:
         self._take("lookup", address)
         await self._wait()
-        return Looked([NOC], [MX])
+        return LookupResult([NOC], [MX])
+
+    def relay_for(self, sender: str) -> SenderRelays:
+        self._take("relay_for", sender)
+        return SenderRelays(READY.best, READY.relays)
+
+    def statistics(self) -> Mapping[str, int]:
+        return self.counters
 
     def explain(self) -> Explanation:
         self._take("explain")
@@ -124,11 +144,17 @@ class Agent:
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self.requests = Fake()
-        self.service = Service(version=VERSION, requests=self.requests)
+        self.service = Service(version=VERSION, requests=self.requests, realtime_us=realtime_us)
         self.connection: Connection
 
+    @property
+    def calls(self) -> Calls:
+        """Those that are not answered yet."""
+        assert self.service._calls is not None
+        return self.service._calls
+
     def publish(self, publication: Publication) -> None:
-        self.service.publish(publication, realtime_us)
+        self.service.publish(publication)
 
     async def get(self, client: RawClient, name: str) -> Any:
         """`Properties.Get` by a client; the plain value."""

@@ -1,17 +1,19 @@
-"""Calls in progress (design section 4), on a real bus with callers of several users."""
+"""Calls in progress, on a real bus with callers of several users, and callers that come and go."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 
 from salsa_agent.bus import message as wire
+from salsa_agent.bus.credentials import WAITING_IN_ALL, WAITING_PER_SENDER, Credentials
 from salsa_agent.bus.interface import INTERFACE, NAME, PATH, PEER
-from salsa_agent.bus.limits import Callers, CallsInProgress
-from tests.lab.bus import NOBODY, PATIENCE, STRANGERS, Bus, RawClient, system_bus
+from salsa_agent.bus.limits import CallsInProgress
+from tests.lab.bus import KINDS, NOBODY, PATIENCE, STRANGERS, Bus, RawClient, system_bus
 from tests.lab.busagent import Agent, serving
 
 ONE, TWO, THREE = STRANGERS
@@ -107,13 +109,13 @@ async def test_limits_calls_that_end_by_an_error_no_longer_count(bus: Bus) -> No
 async def test_the_bus_is_asked_once_for_a_caller(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(bus) as agent, clients(bus, NOBODY) as (client,):
         asked = []
-        ask = agent.service._ask_uid
+        ask = agent.calls._callers._ask
 
         async def counted(sender: str) -> int | None:
             asked.append(sender)
             return await ask(sender)
 
-        monkeypatch.setattr(agent.service._callers, "_ask", counted)
+        monkeypatch.setattr(agent.calls._callers, "_ask", counted)
         for serial in [*await lookups(client, 10), *await lookups(client, 5)]:
             assert (await client.reply(serial))[0].kind == wire.RETURN
         assert asked == [client.name]
@@ -129,10 +131,9 @@ async def test_a_caller_that_is_gone_costs_nothing(bus: Bus) -> None:
                 await client.send(octets)
         with await RawClient.open(bus.address) as client:
             async with asyncio.timeout(PATIENCE):
-                while agent.service._calls:
+                while len(agent.calls):
                     assert (await client.ask(PATH, PEER, "Ping", destination=NAME))[0].kind == wire.RETURN
-        assert not agent.service._limits._all
-        assert not agent.service._callers._all
+        assert not agent.calls._limits._all
 
 
 GONE = {
@@ -152,7 +153,7 @@ async def gone(agent: Agent, client: RawClient, member: str) -> None:
     with await RawClient.open(agent.bus.address) as other:
         async with asyncio.timeout(PATIENCE):
             await asyncio.sleep(0.01)
-            while agent.service._calls:
+            while len(agent.calls):
                 assert (await other.ask(PATH, PEER, "Ping", destination=NAME))[0].kind == wire.RETURN
 
 
@@ -201,32 +202,113 @@ def test_limits_are_per_sender_then_per_user_then_in_all() -> None:
     assert (limits._all, limits._senders, limits._users) == (0, {}, {})  # nothing is kept of callers gone by
 
 
-async def test_what_waits_for_the_bus_to_name_its_user_is_bounded_and_leaves_room_for_the_first_call() -> None:
+async def test_what_waits_for_the_bus_to_name_its_user_is_bounded_without_an_exception() -> None:
+    """The first call of each caller always passed, and anybody can make himself a new caller: a new connection."""
     gate = asyncio.Event()
 
     async def ask(sender: str) -> int | None:
         await gate.wait()
         return 1000
 
-    callers = Callers(ask)
-    tasks: list[asyncio.Future[int | None]] = []
-    for sender in "abcde":
-        while not callers.full(sender) and len(tasks) < 100_000:
-            tasks.append(asyncio.ensure_future(callers.uid(sender)))
-            await asyncio.sleep(0)
-    assert len(tasks) == 4097
-    assert callers.full("e")
-    assert not callers.full("f")
+    callers = Credentials(ask)
+    told: list[int | None] = []
+    assert [callers.learn("a", told.append) for _ in range(WAITING_PER_SENDER + 1)].count(True) == WAITING_PER_SENDER
+    assert [callers.learn(f"b{n}", told.append) for n in range(5000)].count(True) == WAITING_IN_ALL - WAITING_PER_SENDER
+    assert len(callers) == WAITING_IN_ALL
+    assert not callers.learn("new", told.append)
+    assert len(callers._tasks) == 1 + WAITING_IN_ALL - WAITING_PER_SENDER
     gate.set()
-    assert set(await asyncio.gather(*tasks)) == {1000}
-    assert (callers._all, callers._waiting, callers._asked) == (0, {}, {})
+    async with asyncio.timeout(PATIENCE):
+        while len(told) < WAITING_IN_ALL:
+            await asyncio.sleep(0)
+    assert set(told) == {1000}
+    assert (len(callers), callers._waiting) == (0, {})
+    gate.clear()
+    for begun in (False, True):
+        assert callers.learn("new", told.append)
+        if begun:
+            await asyncio.sleep(0)
+        await callers.close()
+        assert told.pop() is None
+        assert (len(callers), callers._waiting, callers._tasks) == (0, {}, set())
 
 
 async def test_users_of_callers_are_remembered_within_bounds() -> None:
     async def ask(sender: str) -> int | None:
         return int(sender)
 
-    callers = Callers(ask)
+    callers = Credentials(ask)
+    told: list[int | None] = []
     for number in range(600):
-        assert await callers.uid(str(number)) == number
+        assert callers.learn(str(number), told.append)
+        await asyncio.gather(*callers._tasks)
+    assert told == list(range(600))
     assert len(callers._known) == 512
+
+
+# --- callers that come and go
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_calls_of_connections_that_come_and_go_are_bounded(
+    kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connect, eight calls of `Refresh`, close, over and over: it took 613 MiB in a minute."""
+    with system_bus(kind) as bus:
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.address)
+        async with serving(bus, at="system") as agent:
+            agent.requests.gate.clear()
+            most = 0
+            for _ in range(150):
+                clients = [await RawClient.open(bus.address, uid=uid) for uid in (NOBODY, ONE, TWO, THREE)]
+                for client in clients:
+                    frames = [client.frame(PATH, INTERFACE, "Refresh", destination=NAME) for _ in range(8)]
+                    await client.send(b"".join(frames))
+                    client.sock.close()
+                most = max(most, len(agent.calls))
+            assert most <= WAITING_IN_ALL + 64
+            with await RawClient.open(bus.address) as root:
+                serial = await root.call(PATH, INTERFACE, "Refresh", destination=NAME)
+                await root.ask(PATH, PEER, "Ping", destination=NAME)
+                assert agent.requests.now <= 65  # 64 of others, and root's
+                agent.requests.gate.set()
+                assert (await root.reply(serial))[0].kind == wire.RETURN
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_root_says_of_links_is_heard_whatever_others_do(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the system bus, whose policy judges it. 5 of 10 were lost while any user made connections and calls."""
+    with system_bus(kind) as bus:
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.address)
+        async with serving(bus, at="system") as agent:
+            agent.requests.gate.clear()  # the calls of others never end
+            for number in range(20):
+                for uid in (NOBODY, ONE, TWO, THREE):
+                    client = await RawClient.open(bus.address, uid=uid)
+                    frames = [client.frame(PATH, INTERFACE, "Refresh", destination=NAME) for _ in range(30)]
+                    await client.send(b"".join(frames))
+                    client.sock.close()
+                done = await bus.busctl(
+                    "--expect-reply=no", "call", NAME, PATH, INTERFACE, "SetLinkRelays", "ias", "7", "1",
+                    f"192.0.2.{number}",
+                )  # fmt: skip
+                assert done.status == 0, done
+            with await RawClient.open(bus.address) as root:
+                await root.ask(PATH, PEER, "Ping", destination=NAME)
+            heard = [what for what in agent.requests.asked if what[0] == "set_link_relays"]
+            assert heard == [("set_link_relays", 7, [f"192.0.2.{number}"]) for number in range(20)]
+
+
+async def test_what_waits_of_others_is_not_in_the_way_of_link_relays_where_no_policy_judges(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(bus) as agent, clients(bus, 0) as (root,):
+        never = asyncio.Event()
+        monkeypatch.setattr(agent.calls._callers, "_ask", lambda _: never.wait())
+        while agent.calls._callers.learn(f":1.{len(agent.calls)}", lambda _: None):
+            pass
+        head, _ = await root.ask(PATH, INTERFACE, "Refresh", destination=NAME)
+        assert head.error_name == LIMITS_EXCEEDED
+        head, body = await root.ask(PATH, INTERFACE, "RevertLink", "i", 3, destination=NAME)
+        assert head.kind == wire.RETURN, body

@@ -37,8 +37,8 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def service() -> Service:
-    made = Service(version=VERSION, requests=Fake())
-    made.publish(READY, realtime_us)
+    made = Service(version=VERSION, requests=Fake(), realtime_us=realtime_us)
+    made.publish(READY)
     return made
 
 
@@ -195,7 +195,7 @@ async def test_auto_a_refused_name_moves_on_to_the_next_bus(monkeypatch: pytest.
             with await RawClient.open(two.address) as client:
                 await follow(client)
                 assert not (await client.ask(PATH, PEER, "Ping", destination=NAME))[0].error_name
-                exported.publish(READY.__class__(), realtime_us)
+                exported.publish(READY.__class__())
                 assert (await client.signal("BestRelayChanged"))[1] == ["", 0, "none"]
             one.kill()  # is no concern of ours any more
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The project's bus policy on real buses: as root, as the service user, as nobody (design section 4)."""
+"""The project's bus policy on real buses: as root, as the service user, as nobody."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ async def test_policy_everybody_reads_follows_and_asks_and_only_root_tells_of_li
         assert await may("org.freedesktop.DBus.Peer", "Ping")
         assert await may(INTERFACE, "Refresh")
         assert await may(INTERFACE, "ReportFailure", "sqs", "a.example.net", "25", "no")
+        assert await may(INTERFACE, "RelayFor", "s", "me@home.example")
         assert await may(INTERFACE, "Lookup", "s", "192.0.2.1")
         assert await may(INTERFACE, "Explain")
         assert await may(INTERFACE, "SetLinkRelays", "ias", "2", "0") is root
@@ -70,7 +71,7 @@ async def test_policy_signals_reach_everybody(bus: Bus) -> None:
 def test_policy_every_rule_names_destination_and_interface() -> None:
     rules = [rule for policy in ET.parse(POLICY).getroot() for rule in policy]
     sending = [rule.attrib for rule in rules if any(key.startswith("send") for key in rule.attrib)]
-    assert len(sending) == 10
+    assert len(sending) == 11
     assert all(rule["send_destination"] == NAME and rule["send_interface"] for rule in sending)
     assert [rule.attrib for rule in rules if "own" in rule.attrib] == [{"own": NAME}] * 2
 

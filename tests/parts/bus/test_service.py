@@ -1,4 +1,4 @@
-"""org.salsa.Agent1 on a real bus: what it publishes and what it answers (design section 4, H1)."""
+"""org.salsa.Agent1 on a real bus: what it publishes (rule H1) and what it answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from salsa_agent.bus.api import InvalidArgs, LimitsExceeded, NoSuchRelay, Reques
 from salsa_agent.bus.client import plain
 from salsa_agent.bus.codec import Value
 from salsa_agent.bus.interface import INTERFACE, INTROSPECTABLE, NAME, PATH, PEER, PROPERTIES
-from salsa_agent.core.model import Best, ListedRelay, Publication, Source, State, Verdict
+from salsa_agent.core.model import Best, ListedRelay, Outcome, Publication, Source, State, Verdict
 from tests.lab.bus import NOBODY, PROJECT, Bus, RawClient, system_bus
 from tests.lab.busagent import HERE, NOC, READY, VERSION, Agent, follow, realtime_us, serving
 
@@ -48,7 +48,10 @@ async def test_section_4_properties_have_their_names_types_and_values(bus: Bus) 
                 "BestRelay": "s",
                 "BestRelayPort": "q",
                 "BestRelaySource": "s",
+                "BestRelayTls": "s",
                 "Relays": "aa{sv}",
+                "Senders": "aa{sv}",
+                "Statistics": "a{st}",
                 "Addresses": "aa{sv}",
                 "State": "s",
                 "LastChanged": "t",
@@ -57,12 +60,14 @@ async def test_section_4_properties_have_their_names_types_and_values(bus: Bus) 
             relays = found["Relays"].value
             assert {key: value.signature for key, value in relays[0].items()} == {
                 "host": "s", "port": "q", "source": "s", "verdict": "s", "preference": "q", "name": "s", "level": "y",
-                "address": "s", "interface": "s", "authenticated": "b", "starttls": "b", "expires": "t",
+                "address": "s", "interface": "s", "authenticated": "b", "starttls": "b", "tls": "s", "auth": "b",
+                "expires": "t",
             }  # fmt: skip
             assert plain(found) == {
                 "BestRelay": "noc.tor.hookup.net",
                 "BestRelayPort": 25,
                 "BestRelaySource": "dns",
+                "BestRelayTls": "starttls",
                 "Relays": [
                     {
                         "host": "noc.tor.hookup.net",
@@ -76,6 +81,8 @@ async def test_section_4_properties_have_their_names_types_and_values(bus: Bus) 
                         "interface": "eth0",
                         "authenticated": False,
                         "starttls": True,
+                        "tls": "starttls",
+                        "auth": False,
                         "expires": realtime_us(100.0),
                     },
                     {"host": "smtp.clear.net.nz", "port": 25, "source": "static", "verdict": "unverified"},
@@ -90,6 +97,35 @@ async def test_section_4_properties_have_their_names_types_and_values(bus: Bus) 
                         "name": "15.154.165.in-addr.arpa",
                     }
                 ],
+                "Senders": [
+                    {
+                        "address": ["*@home.example"],
+                        "network": "last",
+                        "host": "smtp.home.example",
+                        "port": 465,
+                        "source": "sender",
+                        "tls": "implicit",
+                    },
+                    {
+                        "address": ["*@work.example", "boss@*"],
+                        "network": "never",
+                        "host": "",
+                        "port": 0,
+                        "source": "none",
+                        "tls": "",
+                    },
+                ],
+                "Statistics": {
+                    "rounds": 3,
+                    "network_changes": 0,
+                    "questions": 0,
+                    "questions_failed": 0,
+                    "checks": 0,
+                    "checks_failed": 0,
+                    "best_changes": 0,
+                    "reports": 0,
+                    "started": 17,
+                },
                 "State": "ready",
                 "LastChanged": realtime_us(50.0),
                 "Version": VERSION,
@@ -104,8 +140,9 @@ async def test_before_the_first_decision_there_is_no_relay(bus: Bus) -> None:
         with await RawClient.open(bus.address) as client:
             _, [found] = await ask(client, PATH, PROPERTIES, "GetAll", "s", INTERFACE)
             assert plain(found) == {
-                "BestRelay": "", "BestRelayPort": 0, "BestRelaySource": "none", "Relays": [], "Addresses": [],
-                "State": "starting", "LastChanged": 0, "Version": VERSION,
+                "BestRelay": "", "BestRelayPort": 0, "BestRelaySource": "none", "BestRelayTls": "", "Relays": [],
+                "Senders": [], "Addresses": [], "State": "starting", "LastChanged": 0, "Version": VERSION,
+                "Statistics": plain(found)["Statistics"],
             }  # fmt: skip
 
 
@@ -158,7 +195,7 @@ async def test_h1_all_that_changes_together_is_one_signal_and_the_best_relay_fol
             assert [member for member, _ in found] == ["PropertiesChanged", "BestRelayChanged"]
             name, changed, invalidated = found[0][1]
             assert (name, invalidated) == (INTERFACE, [])
-            everything = set(interface.PROPERTY_TYPES) - {"Version"}
+            everything = set(interface.PROPERTY_TYPES) - {"Version", "Statistics"}
             assert set(changed) == everything
             assert changed["Relays"][0]["host"] == "noc.tor.hookup.net"
             assert found[1][1] == ["noc.tor.hookup.net", 25, "dns"]
@@ -172,9 +209,14 @@ BOTH = ["PropertiesChanged", "BestRelayChanged"]
     [
         ({"state": State.RESOLVING}, ["PropertiesChanged"], {"State"}),
         ({"best": Best("noc.tor.hookup.net", 25, Source.LINK)}, ["PropertiesChanged"], {"BestRelaySource"}),
-        ({"best": Best("noc.tor.hookup.net", 26, Source.DNS)}, BOTH, {"BestRelayPort"}),
-        ({"best": Best("b.example.net", 25, Source.DNS)}, BOTH, {"BestRelay"}),
-        ({"relays": (ListedRelay(NOC, Verdict.OK, "", True),)}, ["PropertiesChanged"], {"Relays"}),
+        ({"best": Best("noc.tor.hookup.net", 26, Source.DNS)}, BOTH, {"BestRelayPort", "BestRelayTls"}),
+        ({"best": Best("b.example.net", 25, Source.DNS)}, BOTH, {"BestRelay", "BestRelayTls"}),
+        ({"relays": (READY.relays[0],)}, ["PropertiesChanged"], {"Relays"}),
+        ({"relays": (ListedRelay(NOC, Verdict.OK, "", True, "none", False), READY.relays[1])}, ["PropertiesChanged"],
+         {"Relays", "BestRelayTls"}),
+        ({"senders": READY.senders[:1]}, ["PropertiesChanged"], {"Senders"}),
+        ({"senders": (READY.senders[0]._replace(relays=(*READY.senders[0].relays, READY.relays[1])),
+                      READY.senders[1])}, [], set()),
         ({"evidence": (HERE, HERE)}, ["PropertiesChanged"], {"Addresses"}),
         ({"changed": 51.0}, ["PropertiesChanged"], {"LastChanged"}),
         ({}, [], set()),
@@ -197,7 +239,7 @@ async def test_h1_a_moved_expires_alone_is_told_to_nobody_but_get_has_it(bus: Bu
             await agent.get(client, "Relays")  # whatever is cached is cached
             await ask(client, PATH, PROPERTIES, "GetAll", "s", INTERFACE)
             moved = NOC._replace(expires=200.0, addresses=())
-            later = replace(READY, relays=(ListedRelay(moved, Verdict.OK, "", True), READY.relays[1]))
+            later = replace(READY, relays=(READY.relays[0]._replace(relay=moved), READY.relays[1]))
             assert await signals_until(agent, client, later) == []
             assert (await agent.get(client, "Relays"))[0]["expires"].value == realtime_us(200.0)
             _, [found] = await ask(client, PATH, PROPERTIES, "GetAll", "s", INTERFACE)
@@ -208,9 +250,10 @@ async def test_h1_the_jitter_of_the_clocks_is_no_change_of_last_changed(bus: Bus
     async with serving(bus) as agent:
         with await RawClient.open(bus.address) as client:
             before = await agent.get(client, "LastChanged")
-            agent.service.publish(replace(READY, state=State.RESOLVING), lambda when: realtime_us(when) + 7)
+            agent.service._properties._realtime_us = lambda when: realtime_us(when) + 7
+            agent.publish(replace(READY, state=State.RESOLVING))
             assert await agent.get(client, "LastChanged") == before
-            agent.service.publish(replace(READY, changed=60.0), lambda when: realtime_us(when) + 7)
+            agent.publish(replace(READY, changed=60.0))
             assert await agent.get(client, "LastChanged") == realtime_us(60.0) + 7
 
 
@@ -286,6 +329,44 @@ async def test_explain_has_questions_and_what_was_dropped(bus: Bus) -> None:
             agent.requests.explanation = replace(agent.requests.explanation, dropped=[])
             _, [found] = await ask(client, PATH, INTERFACE, "Explain")
             assert plain(found)["dropped"] == []
+
+
+async def test_c11_relay_for_a_sender_has_its_relay_and_its_list(bus: Bus) -> None:
+    async with serving(bus) as agent:
+        with await RawClient.open(bus.address, uid=NOBODY) as client:
+            for sender in ("me@home.example", "", "<>", "x" * 320, "b\u00fc@home.example"):
+                head, body = await ask(client, PATH, INTERFACE, "RelayFor", "s", sender)
+                assert (head.kind, head.signature) == (wire.RETURN, "sqssaa{sv}"), body
+                assert body[:4] == ["noc.tor.hookup.net", 25, "dns", "starttls"]
+                relays = await agent.get(client, "Relays")
+                assert body[4] == relays
+                assert agent.requests.asked.pop() == ("relay_for", sender)
+
+
+async def test_statistics_are_those_of_now_and_no_signal_tells_of_them(bus: Bus) -> None:
+    async with serving(bus) as agent:
+        with await RawClient.open(bus.address, uid=NOBODY) as client:
+            await follow(client)
+            assert (await agent.get(client, "Statistics"))["rounds"] == 3
+            agent.requests.counters["rounds"] = 4
+            assert (await agent.get(client, "Statistics"))["rounds"] == 4
+            assert await signals_until(agent, client, READY) == []
+
+
+async def test_a_site_and_a_password_are_seen_in_the_list_and_the_evidence(bus: Bus) -> None:
+    """Rules C10 and D10."""
+    office = NOC._replace(source=Source.SITE, site="office", name="", level=None, srv="submissions")
+    listed = ListedRelay(office, Verdict.OK, "550 5.7.1", auth=True, wants_auth=True)
+    here = HERE._replace(outcome=Outcome.SITE, level=None, name="", site="office")
+    shown = replace(READY, best=Best(NOC.key.host, 25, Source.SITE), relays=(listed,), evidence=(here,))
+    async with serving(bus, shown) as agent:
+        with await RawClient.open(bus.address) as client:
+            [relay] = plain(await agent.get(client, "Relays"))
+            assert relay.items() >= {"source": "site", "site": "office", "tls": "implicit", "auth": True,
+                                     "wants_auth": True}.items()  # fmt: skip
+            [address] = plain(await agent.get(client, "Addresses"))
+            assert (address["outcome"], address["site"]) == ("site", "office")
+            assert await agent.get(client, "BestRelayTls") == "implicit"
 
 
 async def test_link_relays_are_handed_on(bus: Bus) -> None:
@@ -366,6 +447,9 @@ PLAIN: list[tuple[str, tuple[Any, ...], str]] = [
     ("ReportFailure, not ASCII", (PATH, INTERFACE, "ReportFailure", "sqs", "b\u00fc.example", 25, ""), "InvalidArgs"),
     ("ReportFailure, port 0", (PATH, INTERFACE, "ReportFailure", "sqs", "a.example.net", 0, ""), "InvalidArgs"),
     ("ReportFailure, endless", (PATH, INTERFACE, "ReportFailure", "sqs", "a.example", 25, "x" * 70000), "InvalidArgs"),
+    ("RelayFor, long", (PATH, INTERFACE, "RelayFor", "s", "a" * 321), "InvalidArgs"),
+    ("RelayFor, control", (PATH, INTERFACE, "RelayFor", "s", "a\n@b.example"), "InvalidArgs"),
+    ("RelayFor, none", (PATH, INTERFACE, "RelayFor"), "InvalidArgs"),
     ("Lookup, no address", (PATH, INTERFACE, "Lookup", "s", "example.net"), "InvalidArgs"),
     ("Lookup, scope", (PATH, INTERFACE, "Lookup", "s", "fe80::1%eth0"), "InvalidArgs"),
     ("Lookup, long", (PATH, INTERFACE, "Lookup", "s", "1" * 60000), "InvalidArgs"),
@@ -397,7 +481,7 @@ async def test_an_empty_interface_means_any(bus: Bus) -> None:
     async with serving(bus):
         with await RawClient.open(bus.address) as client:
             assert (await ask(client, PATH, PROPERTIES, "Get", "ss", "", "State"))[1][0].value == "ready"
-            assert len((await ask(client, PATH, PROPERTIES, "GetAll", "s", ""))[1][0]) == 8
+            assert len((await ask(client, PATH, PROPERTIES, "GetAll", "s", ""))[1][0]) == 11
             for standard in (PEER, PROPERTIES, INTROSPECTABLE):
                 assert (await ask(client, PATH, PROPERTIES, "GetAll", "s", standard))[1] == [{}]
 
@@ -456,7 +540,7 @@ async def test_calls_in_progress_at_the_end_are_told_so(bus: Bus) -> None:
                 await ask(client, PATH, PEER, "Ping")
         head, body = await client.reply(serial)
         assert (head.error_name, body) == (f"{ERROR}Failed", ["The agent is about to end."])
-    assert not agent.service._calls
+    assert not len(agent.calls)
 
 
 # --- introspection
@@ -469,9 +553,11 @@ def members(text: str) -> Any:
         attributes = dict(element.attrib)
         if element.tag == "node":
             attributes.pop("name", None)
+        elif element.tag == "annotation" and "QtDBus" in attributes["name"]:
+            return None  # for a generator of code
         elif element.tag == "arg" and attributes.get("direction") == "in":
             attributes.pop("direction")  # the default
-        return element.tag, attributes, [shape(child) for child in element]
+        return element.tag, attributes, [one for child in element if (one := shape(child)) is not None]
 
     return {child.get("name"): shape(child) for child in ET.fromstring(text)}
 
@@ -483,10 +569,11 @@ async def test_the_documented_interface_is_the_live_one(bus: Bus) -> None:
             _, [live] = await ask(client, PATH, INTROSPECTABLE, "Introspect")
     assert members(live)[INTERFACE] == members(documented)[INTERFACE]
     assert set(members(live)) == {INTERFACE, PROPERTIES, PEER, INTROSPECTABLE}
-    constant = ET.fromstring(live).findall(".//property[@name='Version']/annotation")
-    assert [one.attrib for one in constant] == [
-        {"name": "org.freedesktop.DBus.Property.EmitsChangedSignal", "value": "const"}
-    ]
+    for name, emits in (("Version", "const"), ("Statistics", "false"), ("BestRelayTls", "true")):
+        annotations = ET.fromstring(live).findall(f".//property[@name='{name}']/annotation")
+        assert [one.attrib for one in annotations] == [
+            {"name": "org.freedesktop.DBus.Property.EmitsChangedSignal", "value": emits}
+        ]
 
 
 def test_every_documented_member_has_its_documentation() -> None:

@@ -454,7 +454,7 @@ async def test_watch_goes_on_when_the_agent_is_restarted(bus: Bus) -> None:
         assert "waiting" in await watch.complaint()
         async with serving(bus, Publication()) as agent:  # comes up without a decision: nothing to say
             async with asyncio.timeout(PATIENCE):
-                while "" not in agent.service._bodies:  # it has read that there is no decision
+                while not agent.service._properties._values:  # it has read that there is no decision
                     await asyncio.sleep(0.01)
             agent.publish(best("a.example"))  # the same as before it went
             agent.publish(best("b.example"))

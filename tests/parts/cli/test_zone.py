@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salsa_agent.bus.api import Looked
+from salsa_agent.bus.api import LookupResult
 from salsa_agent.cli.salsactl import main as ctl
 from salsa_agent.core import reverse_names as reverse
 from salsa_agent.core.model import Address, IPAddress, Mx, Outcome, Server, ServerView
@@ -304,11 +304,11 @@ APEX = "$TTL 300\n@ IN SOA ns1.example.net. hostmaster.example.net. 1 2 3 4 5\n@
 EXCHANGE = f"{APEX}ns1 IN A 192.0.2.53\n{RELAY}. IN A 198.51.100.25\n"
 
 
-async def looked_up(server: Server, address: str) -> Looked:
+async def looked_up(server: Server, address: str) -> LookupResult:
     return await lookup(ip_address(address), Settings(), ServerView((server,)), Resolver(timeout=10, attempts=2))
 
 
-def relays(looked: Looked) -> list[tuple[str, int | None]]:
+def relays(looked: LookupResult) -> list[tuple[str, int | None]]:
     return [(relay.key.host, relay.level) for relay in looked.relays]
 
 

@@ -28,13 +28,41 @@ def test_c9_the_forms_of_static_relays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "192.0.2.1:0", "host:99999", "[::1", "a\x00b", "-x.example.net"])
-def test_c9_a_bad_form_is_refused_and_nothing_changes(tmp_path: Path, bad: str) -> None:
+def test_c9_a_bad_form_alone_is_refused_and_nothing_changes(tmp_path: Path, bad: str) -> None:
     store = LinkRelayStore(tmp_path)
     store.set(LO, ["192.0.2.1"])
     with pytest.raises(InvalidArgs) as caught:
-        store.set(LO, ["192.0.2.2", bad])
+        store.set(LO, [bad, bad])
     assert str(caught.value).isprintable()
     assert store.links[0].relays == (RelayKey("192.0.2.1", 0),)
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "a b", "192.0.2.1:0", "256.1.1.1", "host:99999", "[::1", "a\x00b", "-x.example.net"]
+)
+def test_c9_of_several_a_bad_one_is_dropped_and_logged_and_the_others_stand(
+    tmp_path: Path, bad: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = LinkRelayStore(tmp_path)
+    store.set(LO, ["192.0.2.2", bad, "mail.example.net:26"])
+    assert store.links[0].relays == (RelayKey("192.0.2.2", 0), RelayKey("mail.example.net", 26))
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "dropped" in line
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("given", [["srv:example.net"], ["192.0.2.1", "SRV:example.net"]])
+def test_c9_srv_is_for_the_configuration_file(tmp_path: Path, given: list[str]) -> None:
+    store = LinkRelayStore(tmp_path)
+    with pytest.raises(InvalidArgs, match="srv:"):
+        store.set(LO, given)
+    assert store.links == ()
+
+
+def test_c9_no_relays_are_a_valid_answer(tmp_path: Path) -> None:
+    store = LinkRelayStore(tmp_path)
+    store.set(LO, [])
+    assert store.links[0].relays == ()
 
 
 def test_c9_more_than_16_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""Which user a caller is. The bus is asked once for each unique name, and what waits for its answer is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from salsa_agent.bus._dbus_next import Message, MessageType
+from salsa_agent.bus.connection import BusConnection, BusGone
+
+ANSWER_TIME = 25.0  # seconds; behind a flood the bus answers late
+# Calls that wait for the answer. dbus-daemon allows 128 of one connection. Neither number has an exception: a caller
+# can make as many connections as it likes.
+WAITING_PER_SENDER, WAITING_IN_ALL = 128, 512
+_REMEMBERED = 512  # callers
+
+Then = Callable[[int | None], None]
+
+
+class Credentials:
+    """The users of callers, by unique name.
+
+    A bus never gives a unique name twice (D-Bus Specification, "Unique names"), so what is known of one stays true:
+    the oldest are forgotten for their number alone.
+    """
+
+    def __init__(self, ask: Callable[[str], Awaitable[int | None]]) -> None:
+        """`ask`: the user of a unique name; None if the caller is gone, or the bus does not say."""
+        self._ask = ask
+        self._known: dict[str, int] = {}
+        self._waiting: dict[str, list[Then]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_all = 0
+
+    def __len__(self) -> int:
+        """How many calls wait."""
+        return self._in_all
+
+    def learn(self, sender: str, then: Then) -> bool:
+        """Call `then` with the user of this caller, now or later; False, and it is not called, if too many wait."""
+        if (known := self._known.get(sender)) is not None:
+            then(known)
+            return True
+        waiting = self._waiting.get(sender)
+        if self._in_all >= WAITING_IN_ALL or (waiting is not None and len(waiting) >= WAITING_PER_SENDER):
+            return False
+        self._in_all += 1
+        if waiting is not None:
+            waiting.append(then)
+            return True
+        self._waiting[sender] = [then]
+        task = asyncio.ensure_future(self._learn(sender))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
+
+    async def _learn(self, sender: str) -> None:
+        uid: int | None = None
+        try:
+            uid = await self._ask(sender)
+        finally:
+            waiting = self._waiting.pop(sender)
+            self._in_all -= len(waiting)
+            if uid is not None:
+                while len(self._known) >= _REMEMBERED:
+                    del self._known[next(iter(self._known))]
+                self._known[sender] = uid
+            for then in waiting:
+                then(uid)
+
+    async def close(self) -> None:
+        """Ask no more; those that wait are told None."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for sender in list(self._waiting):  # of tasks that never began
+            for then in self._waiting.pop(sender):
+                then(None)
+        self._in_all = 0
+
+
+async def ask_bus(bus: BusConnection, sender: str) -> int | None:
+    """The user of a connection to this bus; None if it is gone, or the bus does not say."""
+    question = Message(
+        destination="org.freedesktop.DBus",
+        path="/org/freedesktop/DBus",
+        interface="org.freedesktop.DBus",
+        member="GetConnectionUnixUser",
+        signature="s",
+        body=[sender],
+    )
+    with suppress(TimeoutError, BusGone):
+        async with asyncio.timeout(ANSWER_TIME):
+            reply = await bus.call(question)
+        if reply is not None and reply.message_type is MessageType.METHOD_RETURN and reply.signature == "u":
+            return int(reply.body[0])
+    return None

@@ -1,0 +1,122 @@
+"""The properties of org.salsa.Agent1: their values for a publication, and which of them two publications tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from salsa_agent.bus import convert, interface
+from salsa_agent.bus.codec import Value, encode
+from salsa_agent.core.model import ListedRelay, Publication, SenderChoice
+
+
+class Properties:
+    """What `Get` and `GetAll` answer. What a publication says is converted once, when it is first asked for."""
+
+    def __init__(
+        self, version: str, realtime_us: Callable[[float], int], statistics: Callable[[], Mapping[str, int]]
+    ) -> None:
+        """`realtime_us`: engine time as microseconds of the realtime clock."""
+        self.publication = Publication()
+        self._version = version
+        self._realtime_us = realtime_us
+        self._statistics = statistics
+        self._last_changed = 0
+        self._values: dict[str, Value] = {}
+        self._bodies: dict[str, bytes] = {}  # replies to Get
+
+    def publish(self, publication: Publication) -> None:
+        """Make this what the properties say."""
+        if publication.changed is None:
+            self._last_changed = 0
+        elif publication.changed != self.publication.changed:  # else the jitter of the two clocks would be a change
+            self._last_changed = self._realtime_us(publication.changed)
+        self.publication = publication
+        self._values.clear()
+        self._bodies.clear()
+
+    def get(self, name: str) -> bytes:
+        """The body of a reply to `Get`. Raises KeyError."""
+        if name == "Statistics":  # counts on between publications
+            return encode("v", [self.value(name)])
+        if name not in self._bodies:
+            self._bodies[name] = encode("v", [self.value(name)])
+        return self._bodies[name]
+
+    def get_all(self) -> bytes:
+        """The body of a reply to `GetAll`."""
+        return encode("a{sv}", [{name: self.value(name) for name in interface.PROPERTY_TYPES}])
+
+    def value(self, name: str) -> Value:
+        """The value of one property. Raises KeyError."""
+        if name == "Statistics":
+            return convert.statistics(self._statistics())
+        if name not in self._values:
+            self._values[name] = self._convert(name)
+        return self._values[name]
+
+    def _convert(self, name: str) -> Value:
+        published = self.publication
+        kind = interface.PROPERTY_TYPES[name]
+        match name:
+            case "BestRelay":
+                return convert.text(published.best.host)
+            case "BestRelayPort":
+                return convert.number(kind, published.best.port)
+            case "BestRelaySource":
+                return convert.text(published.best.source)
+            case "BestRelayTls":
+                return convert.text(convert.tls_of(published.best, published.relays))
+            case "Relays":
+                return Value(kind, [convert.relay(listed, self._realtime_us) for listed in published.relays])
+            case "Senders":
+                return Value(kind, [convert.sender(choice) for choice in published.senders])
+            case "Addresses":
+                return Value(kind, [convert.evidence(of) for of in published.evidence])
+            case "State":
+                return convert.text(published.state)
+            case "LastChanged":
+                return convert.number(kind, self._last_changed)
+            case _:
+                return convert.text(self._version)
+
+
+def changed(before: Publication, now: Publication) -> list[str]:
+    """The properties of which followers have to be told (rule H1), who know `before`."""
+    return [name for name, differs in _DIFFERS.items() if differs(before, now)]
+
+
+def best_relay_changed(before: Publication, now: Publication) -> bool:
+    """Whether `BestRelayChanged` follows: its host or port changed (rule H1)."""
+    return (before.best.host, before.best.port) != (now.best.host, now.best.port)
+
+
+def _same_but_for_expires(before: tuple[ListedRelay, ...], now: tuple[ListedRelay, ...]) -> bool:
+    """Whether these lists are the same to a follower: a moved `expires` alone is no change (rule H1)."""
+    return len(before) == len(now) and all(map(_same, before, now))
+
+
+def _same(before: ListedRelay, now: ListedRelay) -> bool:
+    return before == now or (before.relay.key == now.relay.key and _lasting(before) == _lasting(now))
+
+
+def _lasting(listed: ListedRelay) -> ListedRelay:
+    # what an entry is spoken to at is not published either
+    return listed._replace(relay=listed.relay._replace(expires=None, addresses=()))
+
+
+def _chosen(choices: tuple[SenderChoice, ...]) -> list[tuple[object, ...]]:
+    """What `Senders` says: not their lists."""
+    return [(one.address, one.network, one.best, convert.tls_of(one.best, one.relays)) for one in choices]
+
+
+_DIFFERS: dict[str, Callable[[Publication, Publication], bool]] = {
+    "BestRelay": lambda a, b: a.best.host != b.best.host,
+    "BestRelayPort": lambda a, b: a.best.port != b.best.port,
+    "BestRelaySource": lambda a, b: a.best.source != b.best.source,
+    "BestRelayTls": lambda a, b: convert.tls_of(a.best, a.relays) != convert.tls_of(b.best, b.relays),
+    "Relays": lambda a, b: not _same_but_for_expires(a.relays, b.relays),
+    "Senders": lambda a, b: a.senders != b.senders and _chosen(a.senders) != _chosen(b.senders),
+    "Addresses": lambda a, b: a.evidence != b.evidence,
+    "State": lambda a, b: a.state != b.state,
+    "LastChanged": lambda a, b: a.changed != b.changed,
+}

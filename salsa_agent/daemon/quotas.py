@@ -1,0 +1,118 @@
+"""How many calls of a kind are accepted within a time: of one user, of one relay, of all users together.
+
+A limit that is keyed only by what a caller can make for itself is none, so each has a bound on the whole beside it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Hashable
+from itertools import chain
+
+from salsa_agent.core.model import Publication, RelayKey, Verdict
+
+ROOT = 0
+REPORTS, REPORTS_WITHIN = 6, 3600.0  # rule D6: of one user, and of one relay; seconds
+REPORTS_IN_ALL = 512  # in that time; so many relays are never listed, and what is kept of reports stays small
+LOOKUPS, LOOKUPS_IN_ALL, LOOKUPS_WITHIN = 10, 30, 60.0  # `Lookup`: of one user, of all; seconds
+
+
+class SlidingWindow:
+    """What happened within the last `within` seconds, counted by key. A call costs what has become too old since."""
+
+    def __init__(self, within: float) -> None:
+        self._within = within
+        self._happened: deque[tuple[float, tuple[Hashable, ...]]] = deque()
+        self._counts: Counter[Hashable] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._happened)
+
+    def forget_old(self, now: float) -> None:
+        """Before anything is counted. `now` in seconds on a steady clock."""
+        while self._happened and now - self._happened[0][0] >= self._within:
+            for key in self._happened.popleft()[1]:
+                self._counts[key] -= 1
+                if not self._counts[key]:
+                    del self._counts[key]
+
+    def count(self, key: Hashable) -> int:
+        """How often it happened under this key."""
+        return self._counts[key]
+
+    def add(self, now: float, *keys: Hashable) -> None:
+        """It happened, under these keys at once."""
+        self._happened.append((now, keys))
+        self._counts.update(keys)
+
+
+class ReportQuota:
+    """The reports of the last hour (rule D6): a local user cannot hold a relay down. Root's are not counted."""
+
+    def __init__(self) -> None:
+        self._reports = SlidingWindow(REPORTS_WITHIN)
+
+    def __len__(self) -> int:
+        return len(self._reports)
+
+    def refusal(self, uid: int, relay: RelayKey, now: float) -> str:
+        """Why this report is not accepted, as a sentence; empty: it is, and it is counted."""
+        if uid == ROOT:
+            return ""
+        self._reports.forget_old(now)
+        if self._reports.count(uid) >= REPORTS:
+            return f"This user has made {REPORTS} reports within an hour."
+        if self._reports.count(relay) >= REPORTS:
+            return f"There were {REPORTS} reports on this relay within an hour."
+        if len(self._reports) >= REPORTS_IN_ALL:
+            return f"There were {REPORTS_IN_ALL} reports within an hour."
+        self._reports.add(now, uid, relay)
+        return ""
+
+
+class LookupQuota:
+    """The lookups of the last minute; a local user cannot have the agent flood a name server. Root's do not count."""
+
+    def __init__(self) -> None:
+        self._lookups = SlidingWindow(LOOKUPS_WITHIN)
+
+    def refusal(self, uid: int, now: float) -> str:
+        """Why this lookup is not accepted, as a sentence; empty: it is, and it is counted."""
+        if uid == ROOT:
+            return ""
+        self._lookups.forget_old(now)
+        if self._lookups.count(uid) >= LOOKUPS:
+            return f"This user has made {LOOKUPS} lookups within a minute."
+        if len(self._lookups) >= LOOKUPS_IN_ALL:
+            return f"There were {LOOKUPS_IN_ALL} lookups within a minute."
+        self._lookups.add(now, uid)
+        return ""
+
+
+class ProvenRelays:
+    """Relays that were reported and then found to be `ok`: for an hour, others than root cannot report them (D6)."""
+
+    def __init__(self) -> None:
+        self._reported: dict[RelayKey, float] = {}  # and not found to be `ok` since; when
+        self._proven: dict[RelayKey, float] = {}  # since when
+
+    def holds(self, relay: RelayKey, now: float) -> bool:
+        """Whether this relay was found to be `ok` within the last hour, after a report."""
+        return relay in self._proven and now - self._proven[relay] < REPORTS_WITHIN
+
+    def reported(self, relay: RelayKey, now: float) -> None:
+        """A report on this relay was accepted."""
+        self._reported.pop(relay, None)
+        self._reported[relay] = now
+        if len(self._reported) > REPORTS_IN_ALL:
+            del self._reported[next(iter(self._reported))]
+
+    def published(self, publication: Publication, now: float) -> None:
+        """The verdicts of the relays as they are published now."""
+        if not self._reported:
+            return
+        lists = (publication.relays, *(one.relays for one in publication.senders))
+        for key in {one.relay.key for one in chain(*lists) if one.verdict is Verdict.OK} & self._reported.keys():
+            del self._reported[key]
+            self._proven = {one: since for one, since in self._proven.items() if now - since < REPORTS_WITHIN}
+            self._proven[key] = now

@@ -80,7 +80,9 @@ def counting(facts: NetworkFacts, ignore: tuple[str, ...]) -> tuple[Address, ...
     `ignore`: shell patterns on the names of links (`network.ignore`).
     """
     links = {link.index: link for link in facts.links if _link_counts(link, ignore, facts)}
-    candidates = [host for host in facts.addresses if host.index in links and _may_count(host)]
+    # an IPv4 address may be on a link twice, with two masks
+    unique = {(host.number, host.index): host for host in facts.addresses if host.index in links and _may_count(host)}
+    candidates = [*unique.values()]
     candidates += _on_loopback(facts, links, candidates)
     first = nsmallest(MAX_ADDRESSES, candidates, key=_Order(facts, links).of)
     return tuple(Address(host.ip, host.index, links[host.index].name, _temporary(host)) for host in first)

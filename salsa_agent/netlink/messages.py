@@ -1,237 +1,215 @@
 """What one rtnetlink message says, as values of the model. Nothing here reads a socket.
 
-Messages come by the thousand, so they are read as the C structs that they are. The library's codec takes ten times as
-long, and what it cannot decode it logs, and passes on as octets.
-
-What reads a message raises struct.error where it is not as the kernel's headers have it.
+The messages are pyroute2's. What it cannot decode it gives as octets or leaves out: for a message that is not as the
+kernel's headers have it these functions raise one of `UNREADABLE`.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import struct
-import sys
-from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Hashable, Iterable
+from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from salsa_agent.core.model import DefaultRoute, HostAddress, IPAddress, Link, RouteChoice
+from pyroute2.netlink import nlmsg, rtnl
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-NLM_F_DUMP_INTR = 0x10  # linux/netlink.h
+from salsa_agent.core.model import DefaultRoute, HostAddress, Link, RouteChoice
 
-IFLA_IFNAME = 3  # linux/if_link.h
-IFA_ADDRESS, IFA_LOCAL, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 6, 8  # linux/if_addr.h
-RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 4, 5, 6, 7  # linux/rtnetlink.h
-RTA_MULTIPATH, RTA_TABLE, RTA_VIA = 9, 15, 18
-
-IFF_UP = 0x1  # linux/if.h
-IFF_LOOPBACK = 0x8
-IFF_LOWER_UP = 0x10000
+IFF_UP, IFF_LOOPBACK, IFF_LOWER_UP = 0x1, 0x8, 0x10000  # linux/if.h
 
 RTN_UNICAST, RTN_MULTICAST = 1, 5  # linux/rtnetlink.h
 RTN_LOCAL_KINDS = range(2, RTN_MULTICAST + 1)  # local, broadcast, anycast, multicast: they lead nowhere outside
 RTM_F_CLONED = 0x200
-RT_TABLE_LOCAL = 255
+RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
 
-_NLMSGHDR = struct.Struct("=IHHII")
-_BODY = _NLMSGHDR.size
-_CUT_OFF = (0, 0, 0, 0, 0)
-_RTATTR = struct.Struct("=HH")
-_IFINFOMSG = struct.Struct("=BxHiII")
-_IFADDRMSG = struct.Struct("=BBBBI")
-_RTMSG = struct.Struct("=8BI")
-_RTNEXTHOP = struct.Struct("=HBBi")
+RTM_NEWNEXTHOP, RTM_DELNEXTHOP, RTM_GETNEXTHOP = 104, 105, 106  # linux/rtnetlink.h; pyroute2 has none of them
+
+UNREADABLE = (AttributeError, KeyError, IndexError, OverflowError, TypeError, ValueError, struct.error)
+
+_LINK = frozenset({"IFLA_IFNAME", "IFLA_CARRIER_CHANGES"})
+_ADDRESS = frozenset({"IFA_ADDRESS", "IFA_LOCAL", "IFA_CACHEINFO", "IFA_FLAGS"})
+_ROUTE = frozenset(
+    {"RTA_OIF", "RTA_GATEWAY", "RTA_PRIORITY", "RTA_PREFSRC", "RTA_MULTIPATH", "RTA_TABLE", "RTA_VIA", "RTA_NH_ID"}
+)
+_NEXTHOP = frozenset({"NHA_ID", "NHA_GROUP", "NHA_OIF", "NHA_GATEWAY"})
+
 _U32 = struct.Struct("=I")
+_NEXTHOP_GRP = 8  # octets of struct nexthop_grp of linux/nexthop.h, which begins with the id
 
 
-class Message(NamedTuple):
-    """One message: what its header says, and all of its octets."""
+class RouteMessage(rtmsg):  # type: ignore[misc]  # untyped base
+    """pyroute2's, and RTA_NH_ID of linux/rtnetlink.h."""
 
-    kind: int
-    flags: int
-    sequence: int
-    octets: bytes
+    __slots__ = ()
+    nla_map = (*((number, *named) for number, named in enumerate(rtmsg.nla_map)), (30, "RTA_NH_ID", "uint32"))
+
+
+class NexthopMessage(nlmsg):  # type: ignore[misc]  # untyped base
+    """A nexthop object: struct nhmsg and NHA_* of linux/nexthop.h."""
+
+    __slots__ = ()
+    prefix = "NHA_"
+    fields = (("family", "B"), ("scope", "B"), ("protocol", "B"), ("resvd", "B"), ("flags", "I"))
+    nla_map = (
+        (1, "NHA_ID", "uint32"),
+        (2, "NHA_GROUP", "binary"),
+        (5, "NHA_OIF", "uint32"),
+        (6, "NHA_GATEWAY", "ipaddr"),
+    )
+
+
+MESSAGE_CLASSES = {
+    rtnl.RTM_NEWROUTE: RouteMessage,
+    rtnl.RTM_DELROUTE: RouteMessage,
+    RTM_NEWNEXTHOP: NexthopMessage,
+    RTM_DELNEXTHOP: NexthopMessage,
+}
 
 
 class LinkState(NamedTuple):
-    """A link and those of its flags whose change moves addresses and routes without a message of their own."""
+    """A link, and those of its flags whose change moves addresses and routes without a message of their own."""
 
     link: Link
     up: int
 
 
-class AddressKey(NamedTuple):
-    """What makes two address messages speak of the same address."""
+class Hop(NamedTuple):
+    """The link and the gateway (empty: none) of one next hop."""
 
     ifindex: int
-    family: int
-    ip: bytes
-    prefix: int = 0
-    peer: bytes = b""
+    gateway: str
 
 
-class RouteHead(NamedTuple):
-    """struct rtmsg of linux/rtnetlink.h; `table` is 252 for any table over 255."""
+class RouteEntry(NamedTuple):
+    """A default route as its message has it: with next hops of its own, or by the id of a nexthop object."""
 
     family: int
-    dst_len: int
-    src_len: int
-    tos: int
+    metric: int
     table: int
-    protocol: int
-    scope: int
-    type: int
-    flags: int
-
-    @property
-    def matters(self) -> bool:
-        """Whether this route can change where something outside is reached."""
-        return (
-            self.family in (AF_INET, AF_INET6)
-            and self.type not in RTN_LOCAL_KINDS
-            and self.table != RT_TABLE_LOCAL
-            and not self.flags & RTM_F_CLONED
-        )
+    hops: tuple[Hop, ...]
+    nexthop_id: int  # where there are no hops, as with sysctl nexthop_compat_mode 0; 0: none
 
 
-def messages(datagram: bytes) -> Iterator[Message]:
-    """The messages of a datagram. Raises OSError(EBADMSG) after the last whole one, if something is cut off."""
-    start = 0
-    while (left := len(datagram) - start) > 0:
-        length, kind, flags, sequence, _ = _NLMSGHDR.unpack_from(datagram, start) if left >= _BODY else _CUT_OFF
-        if not _BODY <= length <= left:
-            raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
-        yield Message(kind, flags, sequence, datagram[start : start + length])
-        start += _aligned(length)
+class Nexthop(NamedTuple):
+    """A nexthop object: one next hop, or a group of other objects by their ids; a blackhole has neither."""
+
+    id: int
+    hop: Hop | None
+    members: tuple[int, ...]
 
 
-def attributes(octets: bytes, start: int) -> dict[int, bytes]:
-    """The values of a message's attributes by their type, from the first one on."""
-    found = {}
-    end = len(octets)
-    while start + 4 <= end:
-        length, kind = _RTATTR.unpack_from(octets, start)
-        if not 4 <= length <= end - start:
-            raise struct.error(f"an attribute of {length} octets, where {end - start} are left")
-        found[kind] = octets[start + 4 : start + length]
-        start += (length + 3) & ~3  # RTA_ALIGN
-    return found
+def kind(message: Any) -> int:
+    """RTM_* of linux/rtnetlink.h."""
+    return int(message["header"]["type"])
 
 
-def interrupted(message: Message) -> bool:
-    """Whether the kernel's state changed while it was dumped (E3): the dump may lack what did not change."""
-    return bool(message.flags & NLM_F_DUMP_INTR)
-
-
-def link(message: Message) -> LinkState | None:
+def link(message: Any) -> LinkState | None:
     """A link; None where the message speaks of something else, such as a bridge about its port (AF_BRIDGE)."""
-    family, _, index, flags, _ = _IFINFOMSG.unpack_from(message.octets, _BODY)
-    if family != 0:
+    if message["family"] != 0:
         return None
-    name = attributes(message.octets, _BODY + _IFINFOMSG.size).get(IFLA_IFNAME, b"")
-    up = flags & (IFF_UP | IFF_LOWER_UP)
+    found = _attributes(message, _LINK)
+    up = message["flags"] & (IFF_UP | IFF_LOWER_UP)
     usable = up == IFF_UP | IFF_LOWER_UP
-    return LinkState(Link(index, _name(name), usable, loopback=bool(flags & IFF_LOOPBACK)), up)
+    loopback = bool(message["flags"] & IFF_LOOPBACK)
+    changes = _number(found, "IFLA_CARRIER_CHANGES")
+    return LinkState(Link(message["index"], _name(found.get("IFLA_IFNAME")), usable, loopback, changes), up)
 
 
-def address(message: Message) -> tuple[AddressKey, HostAddress] | None:
-    """An address of the host; None where it is of no family that counts."""
-    key, found = _address(message)
-    ip = _ip(key.family, key.ip)
-    if ip is None:
+def address(message: Any) -> tuple[Hashable, HostAddress] | None:
+    """An address of the host, with what makes two messages speak of the same; None where its family does not count.
+
+    The own address is IFA_LOCAL, and IFA_ADDRESS only where there is none (linux/if_addr.h). An IPv4 address may be on
+    a link twice, with two masks or peers; an IPv6 address only once, its peer may change.
+    """
+    family, prefixlen, index = message["family"], message["prefixlen"], message["index"]
+    if family not in (AF_INET, AF_INET6):
         return None
-    _, _, flags, scope, index = _IFADDRMSG.unpack_from(message.octets, _BODY)
-    if IFA_FLAGS in found:
-        (flags,) = _U32.unpack_from(found[IFA_FLAGS])
-    preferred = found.get(IFA_CACHEINFO, b"")[:4] != b"\0\0\0\0"  # struct ifa_cacheinfo begins with ifa_prefered
-    return key, HostAddress(ip, index, scope, flags, preferred)
+    found = _attributes(message, _ADDRESS)
+    peer = found.get("IFA_ADDRESS")
+    own = found.get("IFA_LOCAL") or found["IFA_ADDRESS"]
+    flags = _number(found, "IFA_FLAGS") if "IFA_FLAGS" in found else message["flags"]
+    preferred = (found.get("IFA_CACHEINFO") or {}).get("ifa_preferred") != 0
+    key = (family, index, own, prefixlen, peer) if family == AF_INET else (family, index, own)
+    return key, HostAddress(ip_address(own), index, message["scope"], flags, preferred, prefixlen)
 
 
-def address_key(message: Message) -> AddressKey:
-    """Which address a message speaks of."""
-    return _address(message)[0]
-
-
-def _address(message: Message) -> tuple[AddressKey, dict[int, bytes]]:
-    """The own address is IFA_LOCAL, and IFA_ADDRESS only where there is none (linux/if_addr.h)."""
-    family, prefix, _, _, index = _IFADDRMSG.unpack_from(message.octets, _BODY)
-    found = attributes(message.octets, _BODY + _IFADDRMSG.size)
-    peer = found.get(IFA_ADDRESS, b"")
-    own = found.get(IFA_LOCAL) or peer
-    # an IPv4 address may stand on a link twice, with two masks or peers; an IPv6 address only once, its peer may change
-    return AddressKey(index, family, own, prefix, peer) if family == AF_INET else AddressKey(index, family, own), found
-
-
-def route_head(message: Message) -> RouteHead:
-    """The fixed part of a route."""
-    return RouteHead(*_RTMSG.unpack_from(message.octets, _BODY))
-
-
-def defaults(message: Message) -> tuple[DefaultRoute, ...]:
-    """The default routes a route message stands for: one for each next hop of a multipath route."""
-    head = route_head(message)
-    if head.dst_len != 0 or head.type != RTN_UNICAST or not head.matters:
-        return ()
-    found = attributes(message.octets, _BODY + _RTMSG.size)
-    metric, table = _number(found, RTA_PRIORITY), _number(found, RTA_TABLE) or head.table
-    hops = [(_number(found, RTA_OIF), found), *_next_hops(found.get(RTA_MULTIPATH, b""))]
-    return tuple(
-        DefaultRoute(head.family, index, metric, _gateway(head.family, hop), table) for index, hop in hops if index
+def may_lead_outside(route: Any) -> bool:
+    """Whether this route can change where something outside is reached."""
+    return (
+        route["family"] in (AF_INET, AF_INET6)
+        and route["type"] not in RTN_LOCAL_KINDS
+        and route["table"] != RT_TABLE_LOCAL
+        and not route["flags"] & RTM_F_CLONED
     )
 
 
-def choice(message: Message) -> RouteChoice | None:
+def default_route(route: Any) -> RouteEntry | None:
+    """A route to everywhere that forwards; None where it is another."""
+    if route["dst_len"] != 0 or route["type"] != RTN_UNICAST or not may_lead_outside(route):
+        return None
+    found = _attributes(route, _ROUTE)
+    table = _number(found, "RTA_TABLE") or route["table"]
+    hops = [Hop(_number(found, "RTA_OIF"), _gateway(found))]
+    hops += [Hop(hop["oif"], _gateway(_attributes(hop, _ROUTE))) for hop in found.get("RTA_MULTIPATH") or ()]
+    there = tuple(hop for hop in hops if hop.ifindex)
+    nexthop_id = 0 if there else _number(found, "RTA_NH_ID")
+    return RouteEntry(route["family"], _number(found, "RTA_PRIORITY"), table, there, nexthop_id)
+
+
+def nexthop(message: Any) -> Nexthop:
+    """A nexthop object."""
+    found = _attributes(message, _NEXTHOP)
+    octets = found.get("NHA_GROUP") or b""
+    members = tuple(_U32.unpack_from(octets, start)[0] for start in range(0, len(octets), _NEXTHOP_GRP))
+    ifindex = _number(found, "NHA_OIF")
+    return Nexthop(_number(found, "NHA_ID"), Hop(ifindex, found.get("NHA_GATEWAY") or "") if ifindex else None, members)
+
+
+def default_routes(entries: Iterable[RouteEntry], objects: Iterable[Nexthop]) -> frozenset[DefaultRoute]:
+    """The default routes of these entries: one for each next hop, be it an entry's own or its nexthop object's."""
+    known = {one.id: one for one in objects}
+    found: set[DefaultRoute] = set()
+    for entry in entries:
+        ids = {entry.nexthop_id, *(known[entry.nexthop_id].members if entry.nexthop_id in known else ())}
+        hops = (*entry.hops, *(one.hop for one in known.values() if one.id in ids and one.hop))
+        found.update(DefaultRoute(entry.family, hop.ifindex, entry.metric, hop.gateway, entry.table) for hop in hops)
+    return frozenset(found)
+
+
+def choice(route: Any) -> RouteChoice | None:
     """What the kernel's route lookup answered."""
-    head = route_head(message)
-    found = attributes(message.octets, _BODY + _RTMSG.size)
-    if head.type != RTN_UNICAST or RTA_OIF not in found:
+    found = _attributes(route, _ROUTE)
+    index, source = _number(found, "RTA_OIF"), found.get("RTA_PREFSRC")
+    if route["type"] != RTN_UNICAST or not index:
         return None
-    (index,) = _U32.unpack_from(found[RTA_OIF])
-    return RouteChoice(head.family, index, _ip(head.family, found.get(RTA_PREFSRC, b"")))
+    table = _number(found, "RTA_TABLE") or route["table"]
+    gateway = "" if table == RT_TABLE_MAIN else _gateway(found)
+    return RouteChoice(route["family"], index, ip_address(source) if source else None, gateway)
 
 
-def error(message: Message) -> int:
-    """The errno that ends an answer (struct nlmsgerr, and NLMSG_DONE); 0: none."""
-    return -int.from_bytes(message.octets[_BODY : _BODY + 4], sys.byteorder, signed=True)
+def _attributes(message: Any, names: frozenset[str]) -> dict[str, Any]:
+    """The values of these attributes. One pass: the library's `get` decodes and compares all of them for each name."""
+    return {slot.name: slot.value for slot in reversed(message["attrs"]) if slot.name in names}
 
 
-def _aligned(length: int) -> int:
-    """NLMSG_ALIGN and RTA_ALIGN."""
-    return (length + 3) & ~3
+def _number(found: dict[str, Any], name: str) -> int:
+    """An attribute that is a number; 0: not there. The library gives octets where it cannot decode one."""
+    value = found.get(name) or 0
+    if not isinstance(value, int):
+        raise TypeError(f"{name}: {value!r}")
+    return value
 
 
-def _ip(family: int, octets: bytes) -> IPAddress | None:
-    if not octets or family not in (AF_INET, AF_INET6):
-        return None
-    if len(octets) != (4 if family == AF_INET else 16):
-        raise struct.error(f"an address of {len(octets)} octets")
-    return IPv4Address(octets) if family == AF_INET else IPv6Address(octets)
+def _gateway(found: dict[str, Any]) -> str:
+    """Of a route or one of its next hops; RTA_VIA: an IPv4 route by way of an IPv6 neighbour (RFC 5549)."""
+    gateway = found.get("RTA_GATEWAY") or (found.get("RTA_VIA") or {}).get("addr") or ""
+    return str(ip_address(gateway)) if gateway else ""
 
 
-def _number(found: dict[int, bytes], kind: int) -> int:
-    return int(_U32.unpack_from(found[kind])[0]) if kind in found else 0
-
-
-def _next_hops(octets: bytes) -> Iterator[tuple[int, dict[int, bytes]]]:
-    """The link and the attributes of each next hop: struct rtnexthop of linux/rtnetlink.h, again and again."""
-    start = 0
-    while start < len(octets):
-        length, _, _, index = _RTNEXTHOP.unpack_from(octets, start)
-        if not _RTNEXTHOP.size <= length <= len(octets) - start:
-            raise struct.error(f"a next hop of {length} octets, where {len(octets) - start} are left")
-        yield index, attributes(octets[start : start + length], _RTNEXTHOP.size)
-        start += _aligned(length)
-
-
-def _gateway(family: int, found: dict[int, bytes]) -> str:
-    via = found.get(RTA_VIA, b"")  # struct rtvia: an IPv4 route by way of an IPv6 neighbour (RFC 5549)
-    gateway = _ip(family, found.get(RTA_GATEWAY, b"")) or _ip(int.from_bytes(via[:2], sys.byteorder), via[2:])
-    return str(gateway or "")
-
-
-def _name(octets: bytes) -> str:
+def _name(name: str | bytes | None) -> str:
     """A link's name; the kernel takes any bytes but white space, slash and colon."""
+    octets = name if isinstance(name, bytes) else (name or "").encode("utf-8", "surrogateescape")
     text = octets.partition(b"\0")[0].decode("ascii", "backslashreplace")
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

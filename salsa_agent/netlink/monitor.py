@@ -1,52 +1,47 @@
-"""The kernel's links, addresses, default routes and route choices, by rtnetlink; every change is told."""
+"""Follows the kernel's links, addresses, default routes and route choices; emits a snapshot after each change."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
-import struct
-from collections.abc import Callable
-from contextlib import closing
-from enum import Enum, auto
-from socket import AF_INET
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
 
-from salsa_agent.core.model import DefaultRoute, HostAddress, NetworkFacts
-from salsa_agent.core.token_bucket import Bucket
-from salsa_agent.netlink import messages as parse
-from salsa_agent.netlink._pyroute2 import rtnl
-from salsa_agent.netlink.queries import Asker
-from salsa_agent.netlink.route_socket import RouteSocket
+from pyroute2.netlink.exceptions import NetlinkError
 
-# RTNLGRP_* of linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE
-GROUPS = (1, 5, 7, 8, 9, 11, 19)
+from salsa_agent.core.model import NetworkFacts
+from salsa_agent.netlink.kernel_socket import EventSocket, RequestSocket
+from salsa_agent.netlink.messages import UNREADABLE
+from salsa_agent.netlink.queries import KernelQueries
+from salsa_agent.netlink.schedule import SnapshotSchedule
+from salsa_agent.netlink.state import KernelState, Kind
+
+# RTNLGRP_* of linux/rtnetlink.h
+GROUPS = {
+    1: "links",
+    5: "IPv4 addresses",
+    7: "IPv4 routes",
+    8: "IPv4 rules",
+    9: "IPv6 addresses",
+    11: "IPv6 routes",
+    19: "IPv6 rules",
+    32: "nexthop objects",  # since Linux 5.3
+}
 
 DUMP_TRIES = 4
 DUMP_PAUSE = 0.01  # seconds before the second try; doubles
-DUMP_AGAIN = 1.0  # seconds until more tries, when the last one was interrupted, too
-MOST_AT_ONCE = 1000  # datagrams that are read before the event loop gets a turn
-STORM_PAUSE = 0.02  # seconds between two looks at the socket while the budget makes us wait
-SESSION_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds before other sockets, when the last ones gave nothing
-
-
-class Kind(Enum):
-    """What is dumped."""
-
-    LINKS = auto()
-    ADDRESSES = auto()
-    ROUTES = auto()
-
-
-class Overrun(Exception):
-    """More events came than the socket could hold (ENOBUFS): the rest is lost."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 300.0  # seconds before other sockets, when the last ones gave nothing; doubles
+SILENCE = 5.0  # seconds at the start, after which a kernel that says nothing is taken for one without addresses
+MOST_TURNS = 200  # of the event loop, in which a snapshot waits for events that are on their way
 
 
 class Netlink:
-    """Tells `on_facts` (which must not raise) what the kernel knows: once at first, then whenever it is something else.
+    """Gives `on_facts` (which must not raise) what the kernel knows: once at first, then whenever that has changed.
 
-    Links and addresses follow their events. Default routes are dumped again when an event hints at them: the
-    kernel drops IPv4 routes with their link or address, and replaces them, without a message for each.
+    Where the kernel says nothing at all (a sandbox without AF_NETLINK), it is given no addresses after five seconds,
+    so that the static relay is used; the kernel is asked again, more and more seldom (E3).
     """
 
     def __init__(
@@ -56,220 +51,179 @@ class Netlink:
         log: logging.Logger = logging.getLogger("salsa-agent"),  # noqa: B008  # loggers are singletons
         rcvbuf: int = 1 << 20,
     ) -> None:
+        """`rcvbuf`: octets of the socket that hears events."""
         self._on_facts = on_facts
         self._log = log
         self._rcvbuf = rcvbuf
-        self._links: dict[int, parse.LinkState] = {}
-        self._addresses: dict[parse.AddressKey, HostAddress] = {}
-        self._defaults: frozenset[DefaultRoute] = frozenset()
-        self._told: NetworkFacts | None = None
-        self._stale: set[Kind] = set()  # to be dumped
-        self._changed = False  # something since the last snapshot
-        self._wake = asyncio.Event()  # a snapshot is due that has to wait, for a dump or the budget
-        self._failure: Exception | None = None  # why the session, or the socket that hears events, has to end
-        self._fruitless = 0  # sessions in a row that told nothing
-        self._handlers = {
-            rtnl.RTM_NEWADDR: self._address_there,
-            rtnl.RTM_DELADDR: self._address_gone,
-            rtnl.RTM_NEWLINK: self._link_there,
-            rtnl.RTM_DELLINK: self._link_gone,
-            rtnl.RTM_NEWROUTE: self._route_changed,
-            rtnl.RTM_DELROUTE: self._route_changed,
-            rtnl.RTM_NEWRULE: self._rule_changed,
-            rtnl.RTM_DELRULE: self._rule_changed,
-        }
-        self._budget = Bucket(10, 0.1)  # of snapshots: a roam never waits, a storm costs ten a second
+        self._state = KernelState()
+        self._schedule = SnapshotSchedule()
+        self._wake = asyncio.Event()  # something was noted in the schedule
+        self._dumping = asyncio.Lock()  # events wait meanwhile, and are then applied to what the dump gave
+        self._last_snapshot: NetworkFacts | None = None
+        self._snapshots = 0  # taken
+        self._refused: set[str] = set()  # what the log has said so of
 
     def reread(self) -> None:
-        """Ask for a fresh dump of everything."""
-        self._touch(*Kind)
-        self._wake.set()
+        """Dump everything again, and compare. A pause after a failure ends."""
+        self._note(*Kind)
 
     async def run(self) -> None:
-        """Follow the kernel until cancelled. Sockets that failed are replaced and all is read again (E3)."""
-        while True:
-            try:
-                await self._session()
-            except OSError as error:
-                reason = errno.errorcode.get(error.errno or 0, str(error))
-                self._log.warning("netlink failed (%s): reading everything again", reason)
-            if self._fruitless:
-                await asyncio.sleep(SESSION_PAUSES[min(self._fruitless, len(SESSION_PAUSES)) - 1])
-            self._fruitless += 1
-
-    async def _session(self) -> None:
-        """One life of the sockets. An overrun ends that of the one that hears events."""
-        with closing(Asker()) as asker:
+        """Follow the kernel until cancelled. Sockets that failed are replaced, and all is read again (E3)."""
+        silence = asyncio.get_running_loop().call_later(SILENCE, self._assume_nothing)
+        pause = FIRST_PAUSE
+        try:
             while True:
-                self._failure = None
-                with closing(RouteSocket(rcvbuf=self._rcvbuf, groups=GROUPS)) as events:
-                    self.reread()  # after the subscription, so that nothing falls between
-                    failure = await self._follow(events, asker)
-                if not isinstance(failure, Overrun):
-                    raise failure
-                self._log.info("more network changes than the netlink socket could hold: reading everything again")
+                before = self._snapshots
+                error = await self._session()
+                if self._snapshots > before:
+                    pause = FIRST_PAUSE
+                    self._report(error, logging.WARNING)
+                    continue
+                self._report(error, logging.WARNING if pause == FIRST_PAUSE else logging.DEBUG)
+                self._wake.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
+                pause = min(2 * pause, LONGEST_PAUSE)
+        finally:
+            silence.cancel()
 
-    async def _follow(self, events: RouteSocket, asker: Asker) -> Exception:
-        """After each change: what is stale is dumped, the routes are looked up, and that is one snapshot.
+    def _assume_nothing(self) -> None:
+        if self._last_snapshot is None:
+            self._log.warning("the kernel says nothing of the network: going on without addresses")
+            self._emit(NetworkFacts())
 
-        Events wait in the socket during a dump, and are then applied to what it gave. Returns why no more events come.
-        """
-        while self._failure is None:
-            await self._change(events, asker)
-            await self._pay(events)
-            self._wake.clear()
-            self._changed = False
-            for kind in Kind:
-                if kind in self._stale:
-                    await self._read(asker, kind)
-            self._take(events)
-            if self._changed and self._stale:
-                self._wake.set()
-            self._changed = False  # what was just taken is in this snapshot
-            self._tell(asker)
-            self._fruitless = 0
-        return self._failure
+    def _report(self, error: OSError | NetlinkError, level: int) -> None:
+        number = _number(error)
+        if number == errno.ENOBUFS:
+            self._log.info("more network changes than the netlink socket could hold: reading everything again")
+        else:
+            reason = errno.errorcode.get(number, str(error))
+            self._log.log(level, "netlink failed (%s): reading everything again", reason)
+
+    async def _session(self) -> OSError | NetlinkError:
+        """One life of the sockets: an overrun, or any other error, is the end of pyroute2's. Returns that error."""
+        try:
+            async with EventSocket(self._rcvbuf) as events, RequestSocket() as requests:
+                await events.listen()
+                for group, name in GROUPS.items():
+                    try:
+                        events.join(group)
+                    except OSError as error:
+                        self._note_refused(f"changes of {name}", error)
+                await requests.open()
+                self.reread()  # after the subscription, so that nothing falls between
+                queries = KernelQueries(requests, self._note_refused, self._log)
+                return await _first_error(self._listen(events), self._follow(events, queries))
+        except (OSError, NetlinkError) as error:
+            return error
 
     # --- events
 
-    async def _change(self, events: RouteSocket, asker: Asker) -> None:
-        """Wait until a snapshot is due that has to wait; any other is told as soon as the kernel speaks."""
-        loop = asyncio.get_running_loop()
-        loop.add_reader(events, self._hear, events, asker)
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DUMP_AGAIN if self._stale else None):
-                    await self._wake.wait()
-        finally:
-            loop.remove_reader(events)
-
-    def _hear(self, events: RouteSocket, asker: Asker) -> None:
-        """Tell what came, without a turn of the event loop, if that takes no dump and the budget allows it."""
-        self._take(events)
-        if not self._changed or self._wake.is_set():
-            return
-        if self._stale or not self._budget.take(asyncio.get_running_loop().time()):
-            self._wake.set()
-            return
-        self._changed = False
-        try:
-            self._tell(asker)
-        except Exception as error:  # also a defect of ours: it ends the run, as anywhere else
-            self._fail(error)
-
-    async def _pay(self, events: RouteSocket) -> None:
-        """Wait for the budget. What comes in a storm is looked at now and then, not as it comes."""
-        loop = asyncio.get_running_loop()
-        while (wait := self._budget.ready_at(loop.time()) - loop.time()) > 0:
-            await asyncio.sleep(min(wait, STORM_PAUSE))
-            self._take(events)
-        self._budget.take(loop.time())
-
-    def _take(self, events: RouteSocket) -> None:
-        """Apply what has come so far. After an overrun nothing is: the kernel says it before what it still holds."""
-        if self._failure is not None:
-            return
-        try:
-            for _ in range(MOST_AT_ONCE):
-                for message in events.receive():
+    async def _listen(self, events: EventSocket) -> None:
+        while True:
+            async for message in events.messages():
+                async with self._dumping:
                     self._apply(message)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._fail(Overrun() if error.errno == errno.ENOBUFS else error)
 
-    def _fail(self, error: Exception) -> None:
-        self._failure = error
+    def _apply(self, message: object) -> None:
+        try:
+            stale = self._state.apply(message)
+        except UNREADABLE as error:  # what it said is lost
+            self._log.debug("netlink: reading everything again after a message that cannot be read: %r", error)
+            self.reread()
+        else:
+            if stale is not None:
+                self._note(*stale)
+
+    def _note(self, *stale: Kind) -> None:
+        self._schedule.note(stale)
         self._wake.set()
 
-    def _apply(self, message: parse.Message) -> None:
-        handle = self._handlers.get(message.kind)
-        if handle is None:
-            return
-        try:
-            handle(message)
-        except struct.error as error:  # what it says is lost
-            self._log.debug("netlink: reading everything again after a message of type %d: %s", message.kind, error)
-            self._touch(*Kind)
+    def _note_refused(self, what: str, error: Exception) -> None:
+        if what not in self._refused:
+            self._refused.add(what)
+            reason = errno.errorcode.get(_number(error), str(error))
+            self._log.warning("the kernel does not tell %s (%s): going on as if there were none", what, reason)
 
-    def _rule_changed(self, _message: parse.Message) -> None:
-        self._touch()  # no fact itself, but it may move the choice
+    # --- snapshots
 
-    def _route_changed(self, message: parse.Message) -> None:
-        route = parse.route_head(message)
-        if route.matters and route.dst_len == 0:
-            self._touch(Kind.ROUTES)
-        elif route.matters:  # such as the half routes of a VPN: no fact itself, but it may move the choice
-            self._touch()
+    async def _follow(self, events: EventSocket, queries: KernelQueries) -> None:
+        """After each change: what is stale is dumped, the routes are looked up, and that is one snapshot."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await self._until_due()
+            for kind in self._schedule.begin(clock()):
+                async with self._dumping:
+                    if not await self._dump(queries, kind):
+                        self._schedule.interrupted(kind, clock())
+            await _settled(events)
+            self._schedule.taken()
+            facts = self._state.facts(await queries.choices())
+            self._snapshots += 1
+            if facts != self._last_snapshot:
+                self._emit(facts)
 
-    def _link_there(self, message: parse.Message) -> None:
-        state = parse.link(message)
-        if state is None:
-            return
-        before = self._links.get(state.link.index)
-        self._links[state.link.index] = state
-        if before is None or before.up != state.up:
-            self._touch(Kind.ADDRESSES, Kind.ROUTES)
-        elif before != state:
-            self._touch()
+    def _emit(self, facts: NetworkFacts) -> None:
+        self._last_snapshot = facts
+        self._on_facts(facts)
 
-    def _link_gone(self, message: parse.Message) -> None:
-        state = parse.link(message)
-        if state is not None and self._links.pop(state.link.index, None) is not None:
-            self._addresses = {k: address for k, address in self._addresses.items() if k.ifindex != state.link.index}
-            self._touch(Kind.ROUTES)
+    async def _until_due(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while (due := self._schedule.due_at(clock())) is None or due > clock():
+            if due is not None and self._schedule.changed:
+                await asyncio.sleep(due - clock())
+                continue
+            self._wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._wake.wait()
 
-    def _address_there(self, message: parse.Message) -> None:
-        parsed = parse.address(message)
-        if parsed is not None and self._addresses.get(parsed[0]) != parsed[1]:  # a router advertisement repeats them
-            self._addresses[parsed[0]] = parsed[1]
-            self._touch()
-
-    def _address_gone(self, message: parse.Message) -> None:
-        key = parse.address_key(message)
-        if self._addresses.pop(key, None) is None:
-            return
-        if key.family == AF_INET:  # its routes go with it, and with the last one all of the link's, unsaid
-            self._touch(Kind.ROUTES)
-        else:
-            self._touch()
-
-    def _touch(self, *stale: Kind) -> None:
-        self._stale.update(stale)
-        self._changed = True
-
-    # --- facts
-
-    def _tell(self, asker: Asker) -> None:
-        facts = NetworkFacts(
-            links=frozenset(state.link for state in self._links.values()),
-            addresses=frozenset(self._addresses.values()),
-            defaults=self._defaults,
-            choices=asker.choices(),
-        )
-        if facts != self._told:
-            self._told = facts
-            self._on_facts(facts)
-
-    async def _read(self, asker: Asker, kind: Kind) -> None:
-        """Dump one kind; again, a few times, if it changed meanwhile, and later if it always did (E3)."""
+    async def _dump(self, queries: KernelQueries, kind: Kind) -> bool:
+        """Dump one kind; again, a few times, if something changed meanwhile (E3). Whether it was consistent."""
         for attempt in range(DUMP_TRIES):
             if attempt:
                 await asyncio.sleep(DUMP_PAUSE * 2 ** (attempt - 1))
-            self._stale.discard(kind)  # before the dump: a hint that comes while it runs asks for another
-            await self._dump(asker, kind)
-            if asker.whole:
-                return
-            self._stale.add(kind)
+            match kind:
+                case Kind.LINKS:
+                    self._state.links = await queries.links()
+                case Kind.ADDRESSES:
+                    self._state.addresses = await queries.addresses()
+                case Kind.ROUTES:
+                    self._state.defaults = await queries.defaults()
+            if queries.dump_consistent:
+                return True
+        return False
 
-    async def _dump(self, asker: Asker, kind: Kind) -> None:
-        match kind:
-            case Kind.LINKS:
-                self._links = await asker.links()
-            case Kind.ADDRESSES:
-                self._addresses = await asker.addresses()
-            case Kind.ROUTES:
-                self._defaults = await asker.defaults()
+
+async def _settled(events: EventSocket) -> None:
+    """Wait until no more events come with each turn of the event loop: dumps are older than what they waited with."""
+    for _ in range(MOST_TURNS):
+        received = events.received
+        await asyncio.sleep(0)
+        if events.received == received:
+            return
+
+
+async def _first_error(*works: Coroutine[Any, Any, None]) -> OSError | NetlinkError:
+    """Run these coroutines, none of which returns, until one fails. Raises what is no OSError or NetlinkError."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        done.pop().result()
+    except (OSError, NetlinkError) as error:
+        return error
+    raise AssertionError("the netlink driver returned")
+
+
+def _number(error: Exception) -> int:
+    """The errno."""
+    return int(error.code if isinstance(error, NetlinkError) else getattr(error, "errno", 0) or 0)
 
 
 async def read_once() -> NetworkFacts:

@@ -1,5 +1,6 @@
 """Rules A: which addresses count, and in which order."""
 
+from dataclasses import replace
 from ipaddress import ip_address
 from itertools import permutations
 
@@ -190,6 +191,11 @@ def test_a4_temporary_addresses_are_last_of_their_kind_and_secondary_ones_are_no
     state = facts(host("2001:db8::1", flags=0x81), "2001:db8::2", host("192.0.2.1", flags=0x81))
     assert order(state) == ["2001:db8::2", "2001:db8::1", "192.0.2.1"]
     assert [a.temporary for a in counting(state, ())] == [False, True, False]
+
+
+def test_a1_an_address_with_two_masks_is_one_address() -> None:
+    twice = [replace(host("192.0.2.1"), prefixlen=prefixlen) for prefixlen in (24, 25)]
+    assert order(facts(*twice)) == ["192.0.2.1"]
 
 
 def test_a4_the_order_is_total() -> None:

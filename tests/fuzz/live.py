@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from pyroute2.netlink.rtnl.marshal import MarshalRtnl
+
 from salsa_agent.bus import message as wire
 from salsa_agent.bus.interface import INTERFACE, PATH, PROPERTIES
 from salsa_agent.bus.name_owner import BusError, Connection, connect
 from salsa_agent.bus.service import Service
 from salsa_agent.core.model import NetworkFacts
 from salsa_agent.netlink import messages as parse
-from salsa_agent.netlink import queries as netlink_ask
-from salsa_agent.netlink.monitor import Kind, Netlink
-from salsa_agent.netlink.route_socket import RouteSocket
+from salsa_agent.netlink.kernel_socket import EventSocket, _headers, _KernelSocket
+from salsa_agent.netlink.monitor import Netlink
+from salsa_agent.netlink.state import KernelState
 from tests.fuzz.targets import fuzzed, in_loop
 from tests.lab.busagent import READY, VERSION, Fake, realtime_us
 from tests.lab.netns import Netns
@@ -187,11 +189,6 @@ MALFORMED = (
     _netlink(3, struct.pack("=i", -(2**31))),
     EVENTS[0][:-5],
 )
-READS = {  # what the driver reads of an event
-    16: parse.link, 17: parse.link, 20: parse.address, 21: parse.address, 24: parse.route_head, 25: parse.route_head,
-}  # fmt: skip
-
-
 OWN = {*ip_network("10.0.0.0/24"), ip_address("127.0.0.1"), ip_address("::1")}  # the addresses that there really are
 
 
@@ -239,21 +236,20 @@ _kernel: list[Kernel] = []
 
 @fuzzed(*EVENTS, *MALFORMED, b"".join(EVENTS))
 def netlink_messages(data: bytes) -> None:
-    """A datagram of the kernel: what is malformed is so in one way only, and the driver reads everything again."""
-    driver = Netlink(lambda _: None)
-    with contextlib.suppress(OSError):  # cut off
-        for message in parse.messages(data):
-            parse.interrupted(message)
-            parse.error(message)
-            driver._stale.clear()
-            driver._apply(message)
-            for read in (parse.link, parse.address, parse.route_head, parse.defaults, parse.choice):
-                try:
-                    read(message)
-                except struct.error:
-                    assert read is not READS.get(message.kind) or driver._stale == set(Kind)
-    for state in driver._links.values():
-        assert state.link.name.isprintable()
+    """A datagram of the kernel: what is malformed is an error that is known, whatever reads it."""
+    marshal, state = MarshalRtnl(), KernelState()
+    marshal.msg_map.update(parse.MESSAGE_CLASSES)
+    list(_headers(data))
+    found: list[Any] = []
+    with contextlib.suppress(*parse.UNREADABLE):
+        found += marshal.parse(data)
+    for message in found:
+        for read in (state.apply, parse.link, parse.address, parse.default_route, parse.nexthop, parse.choice):
+            with contextlib.suppress(*parse.UNREADABLE):
+                read(message)
+    facts = state.facts(frozenset())
+    assert all(link.name.isprintable() for link in facts.links)
+    assert all(isinstance(address.number, int) for address in facts.addresses)
 
 
 @fuzzed(*EVENTS, *MALFORMED, b"".join(EVENTS))
@@ -275,38 +271,36 @@ def _the_kernel() -> Kernel:
 
 
 class Liar:
-    """Makes sockets on which `data` comes in front of what the kernel says: once as an event, once for each question.
+    """Puts `data` in front of what the kernel says: once as an event, once for each question.
 
-    A real socket takes no datagram for the kernel's but the kernel's own, which are never malformed. So these put it in
-    where they receive; all else is the driver's own.
+    A real socket takes no datagram for the kernel's but the kernel's own, which are never malformed. So it is put in
+    where pyroute2 hands over what a socket received.
     """
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self.left: set[bytes] = set()  # questions to which it is still to come; the event is b""
+        self._answered: set[tuple[int, bytes]] = set()
+        self.event = False  # to come
+        self.answers = 0  # to come
         self.asked = 0
+        self._enqueue = _KernelSocket.enqueue
 
-    def begin(self) -> None:
-        self.left = {b"", *(_question(one) for one in QUESTIONS)}
-
-    def socket(self, **options: Any) -> RouteSocket:
-        return _LyingSocket(self, **options)
-
-    def lies(self, question: bytes, sequence: bytes) -> list[bytes]:
-        if question not in self.left:
-            return []
-        self.left.remove(question)
-        return [_numbered(self._data, sequence)]
-
-
-QUESTIONS = (
-    netlink_ask.LINKS, netlink_ask.ADDRESSES, *netlink_ask.ROUTES.values(),
-    *netlink_ask.LOOKUPS.values(),
-)  # fmt: skip
+    def enqueue(self, sock: _KernelSocket, data: bytes, addr: tuple[int, int] | None) -> None:
+        lie = None
+        if isinstance(sock, EventSocket):
+            if self.event:
+                self.event, lie = False, self._data
+        elif addr is not None and (answer := (id(sock), data[8:12])) not in self._answered:
+            self._answered.add(answer)
+            self.asked += 1
+            if self.answers:
+                self.answers, lie = self.answers - 1, _numbered(self._data, data[8:12])
+        if lie is not None:
+            self._enqueue(sock, lie, (0, 0))
+        self._enqueue(sock, data, addr)
 
 
-def _question(request: bytes) -> bytes:
-    return request[:8] + request[12:]  # without its number
+QUESTIONS = 6  # links, addresses, routes and the choice in each family
 
 
 def _numbered(data: bytes, sequence: bytes) -> bytes:
@@ -318,46 +312,32 @@ def _numbered(data: bytes, sequence: bytes) -> bytes:
     return bytes(numbered)
 
 
-class _LyingSocket(RouteSocket):
-    def __init__(self, liar: Liar, **options: Any) -> None:
-        super().__init__(**options)
-        self._liar = liar
-        self._question, self._sequence = b"", bytes(4)
-        self._lies: list[bytes] = []
-
-    def send(self, request: bytes) -> None:
-        super().send(request)
-        self._question, self._sequence = _question(request), request[8:12]
-        self._liar.asked += 1
-
-    def receive(self) -> Iterator[parse.Message]:
-        for lie in self._liar.lies(self._question, self._sequence):
-            return parse.messages(lie)
-        return super().receive()
-
-
 async def _lied_to(kernel: Kernel, data: bytes) -> None:
     told: list[NetworkFacts] = []
     liar = Liar(data)
     with kernel.host.inside(), ExitStack() as patched:
+        patched.enter_context(
+            mock.patch.object(_KernelSocket, "enqueue", lambda sock, data, addr: liar.enqueue(sock, data, addr))
+        )
         for name, value in (
-            ("netlink.monitor.RouteSocket", liar.socket),
-            ("netlink.queries.RouteSocket", liar.socket),
-            ("netlink.monitor.SESSION_PAUSES", (0.0,)),  # they are for a kernel that does not get better
+            ("monitor.FIRST_PAUSE", 0.0),  # they are for a kernel that does not get better
+            ("monitor.LONGEST_PAUSE", 0.0),
+            ("queries.ANSWER_WITHIN", 1.0),
         ):
-            patched.enter_context(mock.patch(f"salsa_agent.{name}", value))
+            patched.enter_context(mock.patch(f"salsa_agent.netlink.{name}", value))
         netlink = Netlink(told.append)
         driver = asyncio.create_task(netlink.run())
         try:
             await _until(lambda: bool(told), driver)
-            liar.begin()
+            liar.event = True
             kernel.knock(bytes(16))  # so that it looks at its events; the filter passes over anything shorter
-            await _until(lambda: b"" not in liar.left, driver)
+            await _until(lambda: not liar.event, driver)
+            liar.answers = QUESTIONS
             netlink.reread()
-            await _until(lambda: not liar.left, driver)
+            await _until(lambda: not liar.answers, driver)
             netlink.reread()
             asked = liar.asked
-            await _until(lambda: liar.asked >= asked + len(QUESTIONS) and told[-1] == told[0], driver)
+            await _until(lambda: liar.asked >= asked + QUESTIONS and told[-1] == told[0], driver)
         finally:
             driver.cancel()
             await asyncio.wait([driver])

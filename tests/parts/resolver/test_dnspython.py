@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from tests.parts.netlink.test_pyroute2 import python
+import subprocess
+import sys
 
 # what `importlib.metadata` and others would bring in
 HEAVY = ("importlib.metadata", "email.message", "zipfile", "csv", "dns.message", "dns.query", "ssl")
+
+
+def python(program: str) -> str:
+    """What a new interpreter prints that runs this."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_nothing_heavy_is_imported() -> None:

@@ -1,4 +1,4 @@
-"""The state machine: events and `now` in, commands out. Rules D8, E and H1-H2; the rest it delegates.
+"""The engine: events and the time in, commands out. Its phases are explained and tabled in `phases`.
 
 Times are seconds on one clock that never steps back and counts suspend (CLOCK_BOOTTIME); the engine reads none itself.
 The same events at the same times give the same commands.
@@ -6,25 +6,26 @@ The same events at the same times give the same commands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Iterable, Iterator
+from itertools import chain, takewhile
 
-from salsa_agent.core import addresses as rules_a
-from salsa_agent.core.cache import Cache, no_answer_in_time
+from salsa_agent.core.cache import Cache
 from salsa_agent.core.events import (
     Answered,
-    Ask,
     Checked,
     Command,
-    Drop,
     Event,
     ExternalAddressFound,
     FactsRead,
     FailureReported,
+    KernelSilent,
+    LinkInfoRead,
     LinkRelaysSet,
     NetworkChanged,
     RefreshAsked,
     RefreshDone,
+    RereadKernel,
+    RereadNameservers,
     Resumed,
     RoundEnded,
     ServersRead,
@@ -35,62 +36,49 @@ from salsa_agent.core.model import (
     Asked,
     Best,
     IPAddress,
-    LinkRelays,
-    NetworkFacts,
     Outcome,
     Publication,
     Question,
+    Relay,
     RelayKey,
     Server,
-    ServerView,
     State,
     Verdict,
 )
-from salsa_agent.core.nat import ExternalAddress
+from salsa_agent.core.network import Change, Network
+from salsa_agent.core.phases import LEADS_TO, Phase
 from salsa_agent.core.publication import Published
-from salsa_agent.core.rounds import LONGEST_ROUND, Round, Rounds
-from salsa_agent.core.selection import Choice, SelectionInput, choose, joined
-from salsa_agent.core.servers import without_own_links
+from salsa_agent.core.questions import Questions
+from salsa_agent.core.rounds import OVERDUE, Request, Round, Rounds
+from salsa_agent.core.selection import SelectionInput, choose, joined
 from salsa_agent.core.settings import Settings
 from salsa_agent.core.verification import Checks, last_resort
 from salsa_agent.text import sanitize
 
-IN_FLIGHT = 64  # B2
-OFFLINE_GRACE = 2.0  # E6
-
-_Network = tuple[rules_a.Network, ServerView]
+OFFLINE_GRACE = 2.0  # seconds; E6
 
 
 class Engine:
     """From the host's facts to the best relay."""
 
     def __init__(self, settings: Settings, identity: bytes, seed: int = 0) -> None:
-        self._settings = settings
-        self._identity = identity
-        self._facts: NetworkFacts | None = None
-        self._view: ServerView | None = None
-        self._links: tuple[LinkRelays, ...] = ()
-        self._network: _Network | None = None
-        self._world: SelectionInput | None = None
-        self._stage: SelectionInput | None = None  # the world that the choice is made from
-        self._world_moved = False  # something that `_world` is made from changed
-        self._external = ExternalAddress()
-        self._cache = Cache()
-        self._checks = Checks(seed)
-        self._choice = Choice()
+        """`identity`: of the machine (C1). `seed`: spreads checks and expiries over time."""
+        self._phase = Phase.STARTING
+        self._network = Network(settings, identity)
         self._rounds = Rounds()
-        self._in_flight: dict[Question, float] = {}  # when each was asked
-        self._chosen = False  # the choice is whole, not that of a round that was superseded in its DNS part
-        self._late_at = 0.0  # when what is in flight has failed
-        self._offline_since: float | None = None
-        self._decided = False
-        self._asked: dict[Question, Asked] = {}
-        self._standing = State.READY
+        self._round: Round | None = None  # the one that runs, else the last one
+        self._cache = Cache()
+        self._questions = Questions(self._cache)
+        self._checks = Checks(seed)
         self._published = Published()
+        self._asked: tuple[Asked, ...] = ()  # of the last round that decided, once it is no longer followed
+        self._changed_at = 0.0  # when the network changed last
+        self._offline_since: float | None = None
+        self._idle_state = State.READY  # of the last round that decided
         self._commands: list[Command] = []
-        self._ended: RoundEnded | None = None  # what `step` left to do
-        self._owed: list[int] = []  # the `Refresh` calls that it answers
-        self._now = 0.0  # of the last step
+        self._now = 0.0  # of the last event
+
+    # --- what others may look at
 
     @property
     def publication(self) -> Publication:
@@ -100,388 +88,393 @@ class Engine:
     @property
     def settings(self) -> Settings:
         """The settings in force."""
-        return self._settings
+        return self._network.settings
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        """The DNS servers for what belongs to no address: those of the first one, else the global ones (F1)."""
-        return self._world.view.of_link(self._world.first_link) if self._world else ()
+        """The DNS servers for what belongs to no address (F1)."""
+        return self._network.servers
+
+    @property
+    def phase(self) -> Phase:
+        """What the engine is doing."""
+        return self._phase
 
     @property
     def idle(self) -> bool:
         """Whether nothing is under way: no round, no question."""
-        return self._rounds.current is None and not self._in_flight
-
-    def overdue(self, now: float) -> bool:
-        """Whether a round should long have ended: somebody has stopped calling."""
-        running = self._rounds.running
-        return running is not None and now > running.started + 2 * LONGEST_ROUND
+        return self._rounds.running is None and self._rounds.waiting is None and not self._questions.pending
 
     @property
     def asked(self) -> tuple[Asked, ...]:
         """The questions of the round that decided last, with their answers; one it did not wait for may come later."""
-        return tuple(self._asked.values())
+        return self._explanation() if self._phase is Phase.DECIDED else self._asked
 
-    @property
-    def wake_at(self) -> float | None:
-        """When `handle` has to be called again if no event comes before."""
-        return self._next_wake(self._now)
+    def overdue(self, now: float) -> bool:
+        """Whether a change should long have been decided: somebody has stopped calling."""
+        since = self._rounds.undecided_since
+        return since is not None and now > since + OVERDUE
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether `step` stopped at a decision."""
-        return self._ended is not None
+    # --- the one way in
 
     def handle(self, events: Iterable[Event], now: float) -> list[Command]:
-        """Take the events in, in their order, and say what is to be done."""
-        commands = self.step(events, now)
-        while self.unfinished:
-            commands += self.step((), now)
-        return commands
-
-    def step(self, events: Iterable[Event], now: float) -> list[Command]:
-        """Do as `handle` does, as far as the next decision: followers need not wait for what comes of it.
-
-        While `unfinished`, it is to be called again, without events, before anything else.
-        """
+        """Take the events in, in their order, and say what is to be done. Also to be called at `wake_at`."""
         self._commands, self._now = [], now
-        if self._ended is not None:
-            self._end(self._ended)
         for event in events:
             self._take(event, now)
-        self._notice_network(now)
+        self._notice_change(self._network.update(), now)
         self._advance(now)
         return self._commands
 
-    # --- events
-
     def _take(self, event: Event, now: float) -> None:
+        network = self._network
         match event:
             case FactsRead(facts):
-                self._facts, self._world_moved = facts, True
+                network.read_facts(facts)
+            case KernelSilent():
+                network.read_nothing()
             case ServersRead(view):
-                self._view, self._world_moved = view, True
+                network.read_servers(view)
+            case LinkInfoRead(infos):
+                network.read_link_infos(infos)
             case Answered(question, answer):
-                if question in self._in_flight:
-                    del self._in_flight[question]
-                    self._record(question, answer, now)
+                self._questions.record(question, answer, now, from_outside=self._from_outside(answer))
             case Checked(check, result):
                 self._checks.conclude(check, result, now)
-            case RefreshAsked(token=token):
-                self._rounds.request(Round("refresh", forget=True, tokens=[token]))
+            case RefreshAsked(token, root):
+                self._rounds.request(Request("refresh", forget=True, tokens=[token], by_root=root))
             case SettingsRead(settings):
                 self._take_settings(settings)
             case Resumed():
-                self._network, self._world_moved = None, True
+                network.resumed()
+                self._commands += [RereadKernel(), RereadNameservers()]
             case ExternalAddressFound(request, ip):
-                if self._external.record(request, ip):
-                    self._world_moved = True
-                    if self._rounds.running is None or self._rounds.running.dns_done:
-                        self._rounds.request(Round("external address", learn=False))
+                if network.found_external(request, ip) and not self._takes_inputs:
+                    self._rounds.request(Request("external address", discover=False))
             case FailureReported(key, reason):
                 self._report(key, sanitize(reason), now)
             case LinkRelaysSet(links):
-                self._links, self._world_moved = links, True
-                self._rounds.request(Round("link relays"))
+                network.set_link_relays(links)
+                self._rounds.request(Request("link relays"))
 
     def _take_settings(self, settings: Settings) -> None:
-        if settings.verify != self._settings.verify:
+        if settings.verify != self.settings.verify:
             self._commands += self._checks.clear()
-        if settings.network != self._settings.network:
-            self._commands += self._external.reset()
-        self._settings, self._world_moved = settings, True
-        self._rounds.request(Round("reload"), supersede=True)
+        self._commands += self._network.read_settings(settings)
+        self._supersede(Request("reload"))
 
     def _report(self, key: RelayKey, reason: str, now: float) -> None:
         """D6: this relay failed; the first of the published list that did not is published without waiting."""
-        settings = self._settings
+        settings = self.settings
         self._commands += self._checks.report(key, reason, now, enabled=settings.verify.enabled)
         best = self._published.report(key, reason, settings.static_relays, now)
         self._checks.owe(RelayKey(best.host, best.port))
 
-    def _notice_network(self, now: float) -> None:
-        """E1: compare what matters, so that a repeated message costs nothing."""
-        if self._facts is None or self._view is None or not self._world_moved:
+    def _from_outside(self, answer: Answer) -> bool:
+        """E6: whether not this host alone made this answer, as it does an error of a server of its own."""
+        if answer.outcome is Outcome.FAILED:
+            return bool(answer.rcode) and not self._network.is_own(answer.server)
+        return not answer.server.startswith("/")  # the hosts file
+
+    # --- changes of the network
+
+    @property
+    def _takes_inputs(self) -> bool:
+        """Whether the running round takes in what changes; its list is still being made."""
+        running = self._rounds.running
+        return running is not None and not running.complete and not (self._rounds.waiting or Request("")).network
+
+    def _notice_change(self, change: Change, now: float) -> None:
+        inputs = self._network.inputs
+        if inputs is None:
             return
-        self._world_moved = False
-        settings = self._settings
-        counting = rules_a.counting(self._facts, settings.network.ignore)
-        view = without_own_links(self._view, self._facts.addresses)
-        network = (rules_a.network(self._facts, counting), view)
-        moved = network != self._network
-        if moved:
-            self._network = network
-            self._leave_network()
-        own = rules_a.own(self._facts)
-        before, addresses = self._world, self._external.add_to(counting)
-        self._world = SelectionInput(
-            settings, addresses, own, view, self._identity, self._links, host_addresses=self._facts.addresses
-        )
-        if self._rounds.running is not None and not self._rounds.running.dns_done:
-            self._set_stage(self._world)
-        if not moved:
-            if before is not None and before.own != own:  # C4 may read differently now
-                self._rounds.request(Round("own addresses"))
+        if change in (Change.NETWORK, Change.RESUMED):
+            self._changed_at = now
+            if inputs.addresses:
+                self._network_changed(now, resumed=change is Change.RESUMED)
+            else:
+                self._go_offline(now)
             return
-        if not counting:
-            self._go_offline(now)
-            return
+        if self._takes_inputs and self._round is not None:
+            self._round.inputs = inputs
+        if change is Change.OWN_ADDRESSES:  # C4 may read differently now
+            self._rounds.request(Request("own addresses"))
+
+    def _network_changed(self, now: float, *, resumed: bool) -> None:
         self._offline_since = None
-        self._rounds.request(Round("network change" if self._decided else "start", network=True), supersede=True)
+        wanted = Request("network change" if self._published.decided else "start", changed_at=now, leaves=True)
+        if self._rounds.goes_on(now) and not resumed:
+            self._rounds.request(wanted)
+        else:
+            self._supersede(wanted)
 
-    def _set_stage(self, world: SelectionInput) -> None:
-        """The choice is made from this world until the next round starts, whatever changes meanwhile."""
-        self._stage = world
-
-    def _go_offline(self, now: float) -> None:
-        if self._offline_since is None:
-            self._offline_since = now if self._decided else now - OFFLINE_GRACE
-        self._commands += [RefreshDone(token) for token in self._rounds.stop()]
+    def _supersede(self, wanted: Request) -> None:
+        if self._rounds.running is not None:
+            self._enter(Phase.STARTING)
+        self._rounds.supersede(wanted)
 
     def _leave_network(self) -> None:
         """Nothing known from the old network is of use on the new one (E1), and nothing asked there is wanted."""
-        self._cancel_questions()
+        self._commands += self._questions.cancel()
+        self._questions.hold_failures(self._changed_at)
         self._cache.clear()
-        self._commands += self._external.reset()
-        self._commands += self._checks.owe_all(restart=True, enabled=self._settings.verify.enabled)
+        self._commands += self._network.leave()
+        self._commands += self._checks.owe_all(restart=True, enabled=self.settings.verify.enabled)
         self._commands.append(NetworkChanged())
 
-    def _cancel_questions(self) -> dict[Question, float]:
-        """Drop what is in flight; when each of them was asked."""
-        dropped, self._in_flight = self._in_flight, {}
-        self._commands += [Drop(question) for question in dropped]
-        return dropped
+    def _go_offline(self, now: float) -> None:
+        self._enter(Phase.OFFLINE)
+        if self._offline_since is None:
+            self._offline_since = now if self._published.decided else now - OFFLINE_GRACE
+        self._commands += [RefreshDone(token) for token in self._rounds.stop()]
+        self._leave_network()
 
-    # --- rounds
+    # --- phases
+
+    def _enter(self, phase: Phase) -> None:
+        if phase is self._phase:
+            return
+        assert phase in LEADS_TO[self._phase], f"{self._phase} does not lead to {phase}"
+        if self._phase is Phase.DECIDED:
+            self._asked = self._explanation()
+        self._phase = phase
 
     def _advance(self, now: float) -> None:
-        """Go as far as the answers allow."""
-        world = self._world
-        if world is None:
+        """Go as far as what is known allows."""
+        if self._network.inputs is None:
             return
-        if not world.addresses:
-            self._stay_offline(world, now)
-            return
-        while True:  # a round that decided makes room for the one that waits
+        if self._phase is Phase.OFFLINE and not self._network.inputs.addresses:
+            self._stay_offline(self._network.inputs, now)
+        else:
+            self._commands += self._questions.look_at_held(now)
             self._request_what_is_due(now)
-            self._start(world, now)
-            running, stage = self._rounds.running, self._stage
-            if running is None or stage is None:
-                break
-            self._run(stage, running, now)
-            if self._ended is not None:
-                return
-            if self._rounds.running is not None:
-                break
-        if self._stage is not None and self._rounds.running is None and self._following():
-            self._follow_up(self._stage, now)
-        self._publish(world)
+            while self._begin(now) and self._proceed(now):  # one that decided makes room for the one that waits
+                self._request_what_is_due(now)
+            if self._phase is Phase.DECIDED:
+                self._follow(now)
+        self._publish()
 
     def _request_what_is_due(self, now: float) -> None:
         """E1, B5: a TTL ran out, or a failed question is due for another try."""
-        if self._rounds.current is None:
-            due = self._cache.due(self._bearing())
+        if self._phase is Phase.DECIDED and self._round is not None and self._rounds.waiting is None:
+            due = self._cache.due(self._round.depends_on)
             if due is not None and due <= now:
-                self._rounds.request(Round("expiry or retry"))
+                self._rounds.request(Request("expiry or retry", routine=True))
 
-    def _start(self, world: SelectionInput, now: float) -> None:
-        dns = world.settings.dns
-        started = self._rounds.start(now, 2 * dns.timeout * dns.attempts)
-        if started is None:
-            return
-        self._set_stage(world)
-        self._late_at = started.dns_deadline
-        self._chosen = False
-        if started.learn and self._facts is not None:
-            self._commands += self._external.discover(world.settings.network, self._facts, world.addresses, world.view)
-        if started.forget:
-            self._cancel_questions()
+    def _begin(self, now: float) -> bool:
+        """Start the round that waits if the budget allows; whether one runs."""
+        waiting = self._rounds.waiting
+        if self._rounds.running is not None or waiting is None:
+            return self._rounds.running is not None
+        if waiting.network:
+            self._enter(Phase.STARTING)
+        if waiting.leaves:
+            waiting.leaves = False
+            self._leave_network()
+        inputs = self._network.inputs
+        begun = self._rounds.start(inputs, now) if inputs is not None else None
+        if begun is None:
+            return False
+        self._enter(Phase.ASKING)
+        self._round = begun
+        if begun.request.discover:
+            self._commands += self._network.discover()
+        if begun.request.forget:
+            self._commands += self._questions.cancel()
             self._cache.forget()
-            self._commands += self._checks.owe_all(restart=False, enabled=world.settings.verify.enabled)
+            self._commands += self._checks.owe_all(restart=False, enabled=begun.inputs.settings.verify.enabled)
         else:
             self._cache.expire(now)
+        return True
 
-    def _run(self, world: SelectionInput, running: Round, now: float) -> None:
-        # the second half of the DNS part is for address lookups (E4): they do not wait for the slowest level then
-        self._choice = choose(world, self._cache, prefetching=now >= running.half_of_dns, begun=running.exchanges)
-        running.exchanges = self._choice.exchanges
-        late = now >= running.dns_deadline
-        if late:
-            self._give_up_questions(world, now)
-        learned = self._external.settled or late  # G1
-        running.dns_done = self._chosen = running.dns_done or (self._choice.settled and learned)
-        self._ask(running, now)
-        if not running.dns_done:
-            return
-        best = self._verify(world, now)
+    def _proceed(self, now: float) -> bool:
+        """Go on with the running round; whether it decided."""
+        running = self._rounds.running
+        if running is None:
+            return False
+        self._select(running, now)
+        if running.complete:
+            self._enter(Phase.VERIFYING)
+        best = self._verify(running, now)
         if best is None and now >= running.ends_at:
-            self._checks.force(self._choice.relays)
-            best = self._verify(world, now)
+            self._checks.force(running.choice.relays)
+            best = self._verify(running, now)
         if best is not None:
-            self._decide(world, running, best, now)
+            self._decide(running, best, now)
+        return best is not None
 
-    def _ask(self, running: Round, now: float) -> None:
-        """B2: everything at once, the weightiest first where 64 are in flight."""
-        for question in chain(() if running.dns_done else self._choice.wanted, self._static_questions()):
-            if len(self._in_flight) >= IN_FLIGHT:
-                break
-            if question not in self._in_flight and self._cache.get(question) is None:
-                self._in_flight[question] = now
-                self._commands.append(Ask(question))
-                running.questions += 1
+    def _select(self, current: Round, now: float) -> None:
+        """Make the list from the answers so far, and ask what it lacks (B2)."""
+        if not current.complete:
+            # the second half of the DNS part is for address lookups (E4): they do not wait for the slowest level then
+            self._choose(current, prefetching=now >= current.half_of_dns)
+        late = now >= current.dns_deadline
+        if late:
+            self._give_up(current, now)
+        current.complete |= late or (current.choice.settled and self._network.external.settled)  # G1
+        current.firm = current.choice.relays if current.complete else self._firm(current)
+        asks = self._questions.ask(current.wanted, now)
+        current.questions += len(asks)
+        self._commands += asks
 
-    def _give_up_questions(self, world: SelectionInput, now: float) -> None:
-        """E4: what is unanswered at the end of the DNS part has failed; what was not even asked took no time."""
-        asked_at = self._cancel_questions()
-        while unanswered := self._cache.unanswered(chain(self._choice.wanted, self._static_questions())):
-            for question in unanswered:
-                self._record(question, no_answer_in_time(asked_at.get(question, now), now), now)
-            self._choice = choose(world, self._cache, begun=self._choice.exchanges)
+    def _firm(self, current: Round) -> tuple[Relay, ...]:
+        """The relays at the front of the list that neither a pending answer nor the external address can change."""
+        firm = current.choice.relays[: current.choice.firm]
+        if self._network.external.settled:
+            return firm
+        before = self._network.interfaces_before_external
+        return tuple(takewhile(lambda relay: relay.interface in before, firm))
 
-    def _static_questions(self) -> Iterable[Question]:
-        """The lookups of the static relays' names."""
-        verified = self._stage is not None and self._stage.settings.verify.enabled
-        return chain.from_iterable(self._choice.lookups.values()) if verified else ()
+    def _choose(self, current: Round, *, prefetching: bool = False) -> None:
+        begun = current.choice.exchanges
+        current.choice = choose(current.inputs, self._cache, prefetching=prefetching, begun=begun)
 
-    def _bearing(self) -> Iterable[Question]:
-        """The questions whose expiry or failure calls for a round."""
-        return chain(self._choice.depends_on, self._static_questions())
+    def _give_up(self, current: Round, now: float) -> None:
+        """E4: the DNS part is over."""
 
-    def _verify(self, world: SelectionInput, now: float) -> Best | None:
-        """Start the checks that are due; the best relay, once it is known (D2-D4)."""
-        choice, verify = self._choice, world.settings.verify
-        self._commands += self._checks.follow(choice.relays, now)
-        if verify.enabled:
-            self._commands += self._checks.step(choice.relays, self._addresses(), now)
+        def wanted() -> Iterable[Question]:
+            if not current.complete:
+                self._choose(current)
+            return current.all_questions
+
+        self._commands += self._questions.give_up(wanted, now)
+
+    def _verify(self, current: Round, now: float) -> Best | None:
+        """Start the checks that are due; the best relay, once it is known (D2-D4).
+
+        Of a list that is not complete its front is looked at: nothing that comes later goes before that (E4).
+        """
+        firm, settings = current.firm, current.inputs.settings
+        enabled = settings.verify.enabled
+        self._commands += self._checks.follow(current.choice.relays, now, complete=current.complete)
+        if enabled:
+            self._commands += self._checks.step(firm, self._addresses(current), now)
         else:
             self._checks.revive(now)
-        return self._checks.best(choice.relays, world.settings.static_relays, enabled=verify.enabled)
+        if current.complete:
+            return self._checks.best(firm, settings.static_relays, enabled=enabled)
+        best = self._checks.best(firm, (), enabled=enabled)
+        return best if best and best.host else None
 
-    def _addresses(self) -> dict[RelayKey, tuple[IPAddress, ...] | None]:
+    def _addresses(self, current: Round) -> dict[RelayKey, tuple[IPAddress, ...] | None]:
         """Where each relay of the list is spoken to; None while that is being looked up."""
-        where: dict[RelayKey, tuple[IPAddress, ...] | None] = {r.key: r.addresses for r in self._choice.relays}
-        for key, questions in self._choice.lookups.items():
+        where: dict[RelayKey, tuple[IPAddress, ...] | None] = {r.key: r.addresses for r in current.choice.relays}
+        for key, questions in current.lookups.items():
             if where.get(key) == ():
                 cached = [self._cache.get(question) for question in questions]
-                known = [cached.answer for cached in cached if cached is not None]
+                known = [one.answer for one in cached if one is not None]
                 where[key] = joined(known) if len(known) == len(cached) else None
         return where
 
-    def _decide(self, world: SelectionInput, running: Round, best: Best, now: float) -> None:
+    def _decide(self, decided: Round, best: Best, now: float) -> None:
         """The one moment at which a round changes what the outside sees (H1)."""
+        self._enter(Phase.DECIDED)
         self._rounds.running = None
-        self._decided = True
-        self._compose(world, best, now)
-        self._standing = self._judge(world)
-        self._publish(world)
-        self._ended = RoundEnded(running.cause, len(world.addresses), running.questions, now - running.started)
-        self._owed = running.tokens
+        self._compose(decided, best, now)
+        changed = self._publish()
+        self._cache.keep(decided.all_questions)
+        cause, count = decided.request.cause, len(decided.inputs.addresses)
+        routine = decided.request.routine and not changed
+        self._commands.append(RoundEnded(cause, count, decided.questions, now - decided.started, routine))
+        self._commands += [RefreshDone(token) for token in decided.request.tokens]
 
-    def _end(self, ended: RoundEnded) -> None:
-        """Do what the decision did not have to wait for."""
-        self._ended = None
-        self._cache.keep(chain(self._choice.wanted, self._static_questions()))
-        self._asked = {asked.question: asked for asked in self._answers()}
-        self._commands.append(ended)
-        self._commands += [RefreshDone(token) for token in self._owed]
-
-    def _record(self, question: Question, answer: Answer, now: float) -> None:
-        """Take an answer in; one that the last decision did not wait for is still part of its round."""
-        self._cache.record(question, answer, now)
-        asked = self._asked.get(question)
-        if asked is not None and asked.answer.outcome is Outcome.PENDING:
-            self._asked[question] = asked._replace(answer=answer)
-
-    def _answers(self) -> Iterable[Asked]:
-        """What the present choice was made from (`Explain`)."""
-        for question in chain(self._choice.wanted, self._static_questions()):
-            answer = self._cache.last(question) or Answer(Outcome.PENDING)
-            yield Asked(question, answer, self._choice.wanted.get(question))
-
-    def _follow_up(self, world: SelectionInput, now: float) -> None:
-        """Between rounds: verdicts come in and are followed (D2, D5)."""
-        if now >= self._late_at and self._in_flight:
-            self._give_up_questions(world, now)
-        best = self._verify(world, now)
+    def _follow(self, now: float) -> None:
+        """Between rounds: verdicts and late answers are followed (D2, D5, E4)."""
+        current = self._round
+        if current is None:
+            return
+        before = current.choice
+        self._select(current, now)
+        best = self._verify(current, now)
+        if best is None and current.choice is not before:  # a late answer changed the list behind the best relay
+            best = self._published.pending.best
         if best is not None:
-            self._compose(world, best, now)
+            self._compose(current, best, now)
 
-    def _stay_offline(self, world: SelectionInput, now: float) -> None:
+    def _stay_offline(self, inputs: SelectionInput, now: float) -> None:
         """E6: `offline` at once, the static relay after two seconds (at the start: at once)."""
         # nothing is asked or verified without an address
         self._commands += [RefreshDone(token) for token in self._rounds.stop()]
         since = now if self._offline_since is None else self._offline_since
-        if now >= since + OFFLINE_GRACE:
-            self._decided = True
-            self._set_stage(world)
-            self._choice = choose(world, self._cache)
-            self._commands += self._checks.follow(self._choice.relays, now)
-            self._compose(world, last_resort(self._choice.relays, world.settings.static_relays), now)
-        self._publish(world)
+        if now < since + OFFLINE_GRACE:
+            return
+        current = self._round = Round(Request("offline"), inputs, now, now, complete=True)
+        self._choose(current)
+        relays = current.choice.relays
+        self._commands += self._checks.follow(relays, now)
+        self._compose(current, last_resort(relays, inputs.settings.static_relays), now)
 
     # --- publishing
 
-    def _compose(self, world: SelectionInput, best: Best, now: float) -> None:
+    def _compose(self, current: Round, best: Best, now: float) -> None:
         """The list, the evidence and the best relay as they stand now; `_publish` sends them."""
-        choice = self._choice
-        if world.addresses and world.settings.verify.enabled:
-            self._checks.plan(choice.relays, best, world.settings.verify, now)
+        choice, verify = current.choice, current.inputs.settings.verify
+        if current.inputs.addresses and verify.enabled:
+            self._checks.plan(choice.relays, best, verify, now)
         listed = tuple(self._checks.listed(relay) for relay in choice.relays)
-        self._published.compose(best, listed, choice.evidence, choice.dropped, now)
+        self._published.compose(best, listed, tuple(choice.evidence), tuple(choice.dropped), now)
 
-    def _publish(self, world: SelectionInput) -> None:
-        self._commands += self._published.publish(self._state(world))
+    def _publish(self) -> bool:
+        """Whether anything changed."""
+        commands = self._published.publish(self._state())
+        self._commands += commands
+        return bool(commands)
 
-    def _state(self, world: SelectionInput) -> State:
+    def _state(self) -> State:
         """H2: the first that holds."""
-        if not self._decided:
+        if not self._published.decided:
             return State.STARTING
-        if not world.addresses:
+        if self._phase is Phase.OFFLINE:
             return State.OFFLINE
-        current = self._rounds.current
-        if current is not None and current.network:
+        if self._rounds.network:
             return State.RESOLVING
-        if current is None:
-            self._standing = self._judge(world)
-        return self._standing
+        if self._phase is Phase.DECIDED and self._round is not None:
+            self._idle_state = self._judge(self._round)
+        return self._idle_state
 
-    def _judge(self, world: SelectionInput) -> State:
+    def _judge(self, current: Round) -> State:
         """`degraded` or `ready`, of what is published or about to be."""
-        said = self._published.pending
-        none_ok = not any(listed.verdict is Verdict.OK for listed in said.relays)
-        if self._failing() or (world.settings.verify.enabled and said.relays and none_ok):
+        relays = self._published.pending.relays
+        none_ok = not any(listed.verdict is Verdict.OK for listed in relays)
+        if self._failing(current) or (current.inputs.settings.verify.enabled and relays and none_ok):
             return State.DEGRADED
         return State.READY
 
-    def _failing(self) -> bool:
+    def _failing(self, current: Round) -> bool:
         """Whether a level or an address lookup failed, and is being retried."""
-        statics = (self._cache.get(question) for question in self._static_questions())
-        return self._choice.failing or any(cached is not None and cached.failing for cached in statics)
+        lookups = (self._cache.get(question) for question in chain.from_iterable(current.lookups.values()))
+        return current.choice.failing or any(cached is not None and cached.failing for cached in lookups)
+
+    def _explanation(self) -> tuple[Asked, ...]:
+        """What the present list is made from (`Explain`)."""
+        questions = self._round.all_questions.items() if self._round else ()
+        return tuple(Asked(asked, self._cache.last(asked) or _PENDING, level) for asked, level in questions)
 
     # --- time
 
-    def _next_wake(self, now: float) -> float | None:
-        times: list[float | None] = []
-        world = self._world
-        if world is not None and not world.addresses:
-            if self._offline_since is not None and now < self._offline_since + OFFLINE_GRACE:
-                times.append(self._offline_since + OFFLINE_GRACE)
-        elif world is not None:
-            running, waiting = self._rounds.running, self._rounds.waiting
-            if self._in_flight:
-                times.append(self._late_at)
-            if running is not None:
-                times.append(running.ends_at)
-                if not running.dns_done:
-                    times.append(running.half_of_dns if now < running.half_of_dns else running.dns_deadline)
-            elif waiting is not None:
-                times.append(self._rounds.start_at(waiting, now))
-            else:
-                times.append(self._cache.due(self._bearing()))
-            if self._following():
-                times.append(self._checks.due(self._choice.relays, now))
-        return min((time for time in times if time is not None), default=None)
+    @property
+    def wake_at(self) -> float | None:
+        """When `handle` has to be called again if no event comes before."""
+        return min((time for time in self._times() if time is not None), default=None)
 
-    def _following(self) -> bool:
-        """Whether verdicts are being followed: the list that is verified stands."""
-        return self._chosen and not (self._rounds.waiting and self._rounds.waiting.network)
+    def _times(self) -> Iterator[float | None]:
+        now, current, waiting = self._now, self._round, self._rounds.waiting
+        if self._phase is Phase.OFFLINE:
+            due = None if self._offline_since is None else self._offline_since + OFFLINE_GRACE
+            yield due if due is not None and due > now else None
+        elif self._phase is Phase.STARTING or current is None:
+            yield self._rounds.start_at(waiting, now) if waiting else None
+        else:
+            if self._phase is Phase.DECIDED:
+                yield self._rounds.start_at(waiting, now) if waiting else self._cache.due(current.depends_on)
+            else:
+                yield current.ends_at
+            if not current.complete:
+                yield current.half_of_dns if now < current.half_of_dns else current.dns_deadline
+            if self._questions.pending:
+                yield current.dns_deadline
+            yield self._questions.wake_at
+            yield self._checks.due(current.choice.relays, now)
+
+
+_PENDING = Answer(Outcome.PENDING)

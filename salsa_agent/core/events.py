@@ -63,6 +63,11 @@ class ConversationsEnded(NamedTuple):
     check: Check
 
 
+@dataclass(frozen=True, slots=True)
+class KernelSilent:
+    """The kernel, or a sandbox, answers nothing at all: the host is taken to have no address until it does (E3)."""
+
+
 class RefreshAsked(NamedTuple):
     """Somebody called `Refresh`; `token` comes back in `RefreshDone`. `root`: it was root, whom D11 does not bound."""
 
@@ -110,6 +115,7 @@ class LinkInfoRead(NamedTuple):
 Event = (
     FactsRead
     | ServersRead
+    | KernelSilent
     | Answered
     | Checked
     | ConversationsEnded
@@ -203,13 +209,27 @@ class ForgetExternalAddress:
     """No external address is wanted any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class RereadKernel:
+    """Read all of the kernel's state again, for what no message told (E3); FactsRead is expected where it differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class RereadNameservers:
+    """Read the resolver configuration again; ServersRead is expected where it differs."""
+
+
 class RoundEnded(NamedTuple):
-    """A round has decided: what an operator's log says of it. `seconds` from its start."""
+    """A round has decided: what an operator's log says of it.
+
+    `seconds` from its start. `routine`: it was due to an expiry, and nothing that is published changed.
+    """
 
     cause: str
     addresses: int
     questions: int
     seconds: float
+    routine: bool = False
 
 
 Command = (
@@ -222,5 +242,7 @@ Command = (
     | NetworkChanged
     | DiscoverExternalAddress
     | ForgetExternalAddress
+    | RereadKernel
+    | RereadNameservers
     | RoundEnded
 )

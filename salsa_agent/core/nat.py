@@ -32,6 +32,11 @@ class ExternalAddress:
         """Whether a round has nothing to wait for."""
         return self._answered
 
+    @property
+    def ifindex(self) -> int:
+        """The link whose external address was asked for; 0: none was."""
+        return self._request.ifindex if self._request else 0
+
     def reset(self) -> list[Command]:
         """The network or the settings changed: what the NAT answered is void."""
         asked = self._request is not None

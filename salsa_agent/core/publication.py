@@ -27,6 +27,11 @@ class Published:
         self._composed: Publication | None = None
 
     @property
+    def decided(self) -> bool:
+        """Whether a best relay, or that there is none, was ever published or is about to be (H2)."""
+        return self._composed is not None or self.last_published.state is not State.STARTING
+
+    @property
     def pending(self) -> Publication:
         """What `publish` will send."""
         return self._composed or self.last_published

@@ -1,39 +1,79 @@
-"""Rule E2: which round runs, which one waits for it, and when the budget lets that one start."""
+"""Rules E2 and E4: which round runs and until when, which one waits for it, and when the budget lets that one start."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 
-from salsa_agent.core.selection import Lookup
+from salsa_agent.core.model import Question, Relay, RelayKey
+from salsa_agent.core.selection import Choice, SelectionInput
 from salsa_agent.core.token_bucket import Bucket
 
-ROUNDS, ROUND_EVERY = 6, 0.25  # E2
-REFRESH_EVERY = 1.0  # seconds; design section 4
+ROUNDS, ROUND_EVERY = 6, 0.25  # E2: the budget, and seconds until it has one more
+SUPERSEDED_FOR = 3.0  # seconds; E2: since the oldest undecided change
+REFRESH_EVERY = 1.0  # seconds; at most one `Refresh` in this time is run
 LONGEST_ROUND = 30.0  # seconds; E4
+OVERDUE = 3 * LONGEST_ROUND  # seconds; a change is decided within two rounds, the one that goes on and its own
+
+
+@dataclass(slots=True)
+class Request:
+    """Somebody wants a round.
+
+    `cause`: for the log. `changed_at`: when the network changed, for the oldest change that it is to decide (rules D8,
+    E5, H2); None: it did not. `leaves`: what is known from the old network is still to be forgotten. `forget`: answers
+    and verdicts are made anew (`Refresh`). `relearn`: answers alone (E5). `discover`: the external address is asked for
+    (G1). `routine`: it is due to an expiry. `tokens`: the `Refresh` calls that its decision answers; `by_root`: one of
+    them is root's.
+    """
+
+    cause: str
+    changed_at: float | None = None
+    leaves: bool = False
+    forget: bool = False
+    relearn: bool = False
+    discover: bool = True
+    routine: bool = False
+    tokens: list[int] = field(default_factory=list)
+    by_root: bool = False
+
+    @property
+    def network(self) -> bool:
+        """Whether it follows a network change."""
+        return self.changed_at is not None
+
+    def absorb(self, other: Request) -> None:
+        """This one is granted instead of the other one: what that one was to do, this one does."""
+        if other.changed_at is not None:
+            self.cause = other.cause
+            self.changed_at = other.changed_at if self.changed_at is None else min(self.changed_at, other.changed_at)
+        self.leaves |= other.leaves
+        self.forget |= other.forget
+        self.relearn |= other.relearn
+        self.discover |= other.discover
+        self.routine &= other.routine
+        self.by_root |= other.by_root
+        self.tokens = other.tokens + self.tokens
 
 
 @dataclass(slots=True)
 class Round:
-    """One recomputation. `cause` is for the log."""
+    """A round that runs, or the last one, whose list stands.
 
-    cause: str
-    network: bool = False  # after a network change: D8, E5, and `resolving`
-    forget: bool = False  # `Refresh`
-    learn: bool = True  # the external address is asked for (G1)
-    tokens: list[int] = field(default_factory=list)  # the `Refresh` calls that it answers
-    started: float = 0.0
-    dns_deadline: float = 0.0
-    dns_done: bool = False
+    `inputs`: what its list is made from. `choice`: its list, as far as the answers go. `complete`: no pending answer
+    changes the list any more, whether they came or were given up; until then, so many relays at its front are `firm` as
+    none can change. `questions`: how many were asked.
+    """
+
+    request: Request
+    inputs: SelectionInput
+    started: float
+    dns_deadline: float
+    choice: Choice = field(default_factory=Choice)
+    complete: bool = False
+    firm: tuple[Relay, ...] = ()
     questions: int = 0
-    exchanges: frozenset[Lookup] = frozenset()  # looked up so far (C5)
-
-    def absorb(self, other: Round) -> None:
-        """This round is run instead of the other one: what that one owed, this one owes."""
-        if other.network:
-            self.network, self.cause = True, other.cause
-        self.forget |= other.forget
-        self.learn |= other.learn
-        self.tokens = other.tokens + self.tokens
 
     @property
     def ends_at(self) -> float:
@@ -42,8 +82,29 @@ class Round:
 
     @property
     def half_of_dns(self) -> float:
-        """When the half of its DNS part is over that need not be shared with address lookups (E4)."""
+        """When the first half of the DNS part is over; the second is for the addresses of exchanges (E4)."""
         return (self.started + self.dns_deadline) / 2
+
+    @property
+    def lookups(self) -> dict[RelayKey, tuple[Question, ...]]:
+        """The questions for the addresses of the administrator's relays, which only their verification needs (C8)."""
+        return self.choice.lookups if self.inputs.settings.verify.enabled else {}
+
+    @property
+    def wanted(self) -> Iterable[Question]:
+        """The questions that are asked while they are unanswered."""
+        lookups = chain.from_iterable(self.lookups.values())
+        return lookups if self.complete else chain(self.choice.wanted, lookups)
+
+    @property
+    def all_questions(self) -> dict[Question, int | None]:
+        """Every question of the round, in the order of their weight, with the level of those for MX."""
+        return self.choice.wanted | dict.fromkeys(chain.from_iterable(self.lookups.values()))
+
+    @property
+    def depends_on(self) -> dict[Question, None]:
+        """The questions whose expiry or failure calls for another round (E1, B5)."""
+        return self.choice.depends_on | dict.fromkeys(chain.from_iterable(self.lookups.values()))
 
 
 class Rounds:
@@ -51,45 +112,64 @@ class Rounds:
 
     def __init__(self) -> None:
         self.running: Round | None = None
-        self.waiting: Round | None = None
+        self.waiting: Request | None = None
         self._budget = Bucket(ROUNDS, ROUND_EVERY)
         self._last_refresh: float | None = None
 
     @property
-    def current(self) -> Round | None:
-        """The one that runs, else the one that waits."""
-        return self.running or self.waiting
+    def network(self) -> bool:
+        """Whether one runs or waits that follows a network change."""
+        return bool((self.running and self.running.request.network) or (self.waiting and self.waiting.network))
 
-    def request(self, wanted: Round, *, supersede: bool = False) -> None:
-        """Have a round run as soon as the budget allows; `supersede`: instead of the one that runs."""
+    @property
+    def undecided_since(self) -> float | None:
+        """Since when a network change, or any round, has not been decided."""
+        times = [self.running.started] if self.running else []
+        requests = [self.running.request if self.running else None, self.waiting]
+        times += [request.changed_at for request in requests if request and request.changed_at is not None]
+        return min(times, default=None)
+
+    def request(self, wanted: Request) -> None:
+        """Have a round run when none runs, as soon as the budget allows."""
         if self.waiting is not None:
             wanted.absorb(self.waiting)
-        if supersede and self.running is not None:
-            wanted.absorb(self.running)
-            self.running = None
         self.waiting = wanted
 
-    def start(self, now: float, dns_part: float) -> Round | None:
-        """The round that starts now, if one does. `dns_part`: how long its DNS part may take (E4)."""
-        started = self.waiting
-        if started is None or self.running is not None or now < self.start_at(started, now):
+    def supersede(self, wanted: Request) -> None:
+        """Have a round run instead of the one that runs, as soon as the budget allows."""
+        if self.running is not None:
+            wanted.absorb(self.running.request)
+            self.running = None
+        self.request(wanted)
+
+    def goes_on(self, now: float) -> bool:
+        """Whether a round runs that a network change does not supersede any more (E2)."""
+        if self.running is None or self.running.request.changed_at is None:
+            return False
+        return now >= self.running.request.changed_at + SUPERSEDED_FOR
+
+    def start(self, inputs: SelectionInput, now: float) -> Round | None:
+        """The round that starts now, if one does."""
+        request = self.waiting
+        if request is None or self.running is not None or now < self.start_at(request, now):
             return None
         self._budget.take(now)
-        started.started, started.dns_deadline = now, now + min(dns_part, LONGEST_ROUND)
-        if started.forget:
+        if request.forget:
             self._last_refresh = now
-        self.running, self.waiting = started, None
-        return started
+        dns = inputs.settings.dns
+        deadline = now + min(2 * dns.timeout * dns.attempts, LONGEST_ROUND)  # E4
+        self.running, self.waiting = Round(request, inputs, now, deadline), None
+        return self.running
 
-    def start_at(self, wanted: Round, now: float) -> float:
-        """When this round may start; `Refresh` at most once a second, unless the network changed, too."""
+    def start_at(self, request: Request, now: float) -> float:
+        """When this one may start; `Refresh` at most once a second, unless the network changed, too."""
         ready = self._budget.ready_at(now)
-        if wanted.forget and not wanted.network and self._last_refresh is not None:
+        if request.forget and not request.network and self._last_refresh is not None:
             ready = max(ready, self._last_refresh + REFRESH_EVERY)
         return ready
 
     def stop(self) -> list[int]:
         """None runs or waits any more; the `Refresh` calls that are still to be answered."""
-        tokens = [token for one in (self.running, self.waiting) if one is not None for token in one.tokens]
+        requests = [self.running.request if self.running else None, self.waiting]
         self.running = self.waiting = None
-        return tokens
+        return [token for request in requests if request for token in request.tokens]

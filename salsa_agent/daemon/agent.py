@@ -34,12 +34,14 @@ from salsa_agent.core.events import (
     NetworkChanged,
     Publish,
     RefreshDone,
+    RereadKernel,
+    RereadNameservers,
     Resumed,
     RoundEnded,
     ServersRead,
     SettingsRead,
 )
-from salsa_agent.core.model import IPAddress, Link, NetworkFacts, Publication, ServerView, State
+from salsa_agent.core.model import IPAddress, NetworkFacts, Publication, ServerView, State
 from salsa_agent.core.settings import Settings
 from salsa_agent.daemon import log_messages as tell
 from salsa_agent.daemon.engine_loop import EngineLoop
@@ -72,7 +74,7 @@ class Agent:
         dns = settings.dns
         self._engine = Engine(settings, identity, seed=time.time_ns())
         self._statistics = Statistics(realtime_us(clock()))
-        self._loop = EngineLoop(self._engine, self._do, self._notice_sleep)
+        self._loop = EngineLoop(self._engine, self._execute, SleepClock().slept)
         self._resolver = Resolver(timeout=dns.timeout, attempts=dns.attempts, trust_ad=dns.trust_ad)
         self._verifier = Verifier(settings.verify)
         self._work = Work(self._resolver, self._verifier, self._post_result)
@@ -81,9 +83,7 @@ class Agent:
         self._nameservers = NameserverMonitor(self._on_servers, bus=self._system_bus)
         self._nameservers.configure(settings)
         self._resume = Resume(self._on_resume, self._system_bus)
-        self._sleep = SleepClock()
         self._netlink = Netlink(self._on_facts)
-        self._links_seen: frozenset[Link] | None = None
         self._links = LinkRelayStore(config.runtime_directory(os.environ))
         self._file = RelayFile(settings.output_directory)
         self._socketmap = Socketmap()
@@ -194,10 +194,8 @@ class Agent:
         self._loop.post(event)
 
     def _on_facts(self, facts: NetworkFacts) -> None:
-        if facts.links != self._links_seen:
-            self._links_seen = facts.links
-            if self._links.keep(facts.links):
-                self._loop.post(LinkRelaysSet(self._links.links))
+        if self._links.keep(facts.links):
+            self._loop.post(LinkRelaysSet(self._links.links))
         counting = eligible_links(facts, self._engine.settings.network.ignore)
         self._nameservers.follow_links(link.index for link in counting)
         self._nameservers.reread_soon()
@@ -210,17 +208,6 @@ class Agent:
         self._loop.post(ExternalAddressFound(request, ip))
 
     def _on_resume(self) -> None:
-        self._sleep.slept()  # told already
-        self._wake_up("logind")
-
-    def _notice_sleep(self) -> None:
-        if self._sleep.slept():
-            self._wake_up("the clocks")
-
-    def _wake_up(self, by: str) -> None:
-        log.info("back from suspend (%s): everything is asked again", by)
-        self._netlink.reread()
-        self._nameservers.reread()
         self._loop.post(Resumed())
 
     def _reload(self) -> None:
@@ -247,7 +234,7 @@ class Agent:
 
     # --- commands
 
-    def _do(self, command: Command) -> None:
+    def _execute(self, command: Command) -> None:
         self._statistics.on_command(command)
         match command:
             case Ask(question):
@@ -268,8 +255,13 @@ class Agent:
                 self._nat.discover(command)
             case ForgetExternalAddress():
                 self._nat.forget()
-            case RoundEnded():
-                log.info("%s", tell.round_line(command, self._engine.publication))
+            case RereadKernel():
+                self._netlink.reread()
+            case RereadNameservers():
+                self._nameservers.reread()
+            case RoundEnded(routine=routine):
+                level = logging.DEBUG if routine else logging.INFO
+                log.log(level, "%s", tell.round_line(command, self._engine.publication))
 
     def _publish(self, said: Publication) -> None:
         previous = self._service.publication

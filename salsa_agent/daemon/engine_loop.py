@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from salsa_agent.core.engine import Engine
-from salsa_agent.core.events import Command, Event
+from salsa_agent.core.events import Command, Event, Resumed
 from salsa_agent.system.clock import clock
+
+log = logging.getLogger("salsa-agent")
 
 
 class EngineLoop:
-    """What is posted within one turn of the event loop is one batch for the engine; its commands go to `do`.
+    """What is posted within one turn of the event loop is one batch for the engine; its commands go to `execute`.
 
-    `before` is called at each turn, whatever woke it, and may post more.
+    `slept`: whether the machine was suspended since it was last asked. Whatever wakes the engine after that, it hears
+    `Resumed` first: logind may be absent, or say so only later.
     """
 
-    def __init__(self, engine: Engine, do: Callable[[Command], None], before: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, execute: Callable[[Command], None], slept: Callable[[], bool]) -> None:
         self._engine = engine
-        self._do = do
-        self._before = before
+        self._execute = execute
+        self._slept = slept
         self._events: list[Event] = []
-        self._due = False
+        self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
 
     def post(self, event: Event) -> None:
-        """Have the engine see this event in the next turn."""
+        """Have the engine handle this event in the next turn of the event loop."""
         self._events.append(event)
-        self._wake()
+        self._schedule()
 
     def post_now(self, event: Event) -> None:
-        """Have the engine see this event, and its commands done, before this returns: a caller waits for the effect."""
+        """Have the engine handle this event, and its commands executed, before this returns."""
         self._events.append(event)
         self._turn()
 
@@ -41,28 +45,27 @@ class EngineLoop:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _wake(self) -> None:
-        if not self._due and not self._stopped:
-            self._due = True
+    def _schedule(self) -> None:
+        if not self._scheduled and not self._stopped:
+            self._scheduled = True
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
-        self._due = False
+        self._scheduled = False
         if self._stopped:
             return
-        self._before()
         events, self._events = self._events, []
-        engine = self._engine
-        for command in engine.step(events, clock()):
-            self._do(command)
-        while engine.unfinished:
-            for command in engine.step((), clock()):
-                self._do(command)
-        self._set_timer(engine.wake_at)
+        if self._slept() and Resumed() not in events:
+            events.insert(0, Resumed())
+        if Resumed() in events:
+            log.info("back from suspend: everything is asked again")
+        for command in self._engine.handle(events, clock()):
+            self._execute(command)
+        self._set_timer(self._engine.wake_at)
 
     def _set_timer(self, when: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if when is not None:
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, when - clock()), self._wake)
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, when - clock()), self._schedule)

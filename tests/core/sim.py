@@ -51,7 +51,7 @@ from salsa_agent.core.settings import Settings
 
 OK = CheckResult(Verdict.OK, "", starttls=False)
 DEAD = CheckResult(Verdict.FAILED, "connection refused")
-FAILED = Answer(Outcome.FAILED, reason="timed out")
+FAILED = Answer(Outcome.FAILED, rcode="SERVFAIL", server="192.0.2.53", reason="SERVFAIL")
 NXDOMAIN = Answer(Outcome.NONE, rcode="NXDOMAIN", ttl=600)
 VIEW = ServerView((Server("192.0.2.53"),))
 ETH0 = Link(2, "eth0", usable=True)

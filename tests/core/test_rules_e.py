@@ -583,8 +583,10 @@ def test_e1_what_changes_while_a_round_verifies_waits_for_the_next_one() -> None
     assert request is not None
     world.silent = {"1.113.0.203.in-addr.arpa"}
     world.send(ExternalAddressFound(request, ip_address("203.0.113.1")))
+    seen = len(world.published)
     world.speak(NOC)
-    assert world.outcomes == ["found"]
+    assert [evidence.outcome for evidence in world.published[seen].evidence] == ["found"]
+    assert world.outcomes == ["found", "pending"]  # of the next round, whose best relay that answer cannot change (E4)
     assert world.state == "ready"
     world.speak("1.113.0.203.in-addr.arpa")
     assert world.outcomes == ["found", "none"]

@@ -19,7 +19,7 @@ from salsa_agent.core.selection.exchanges import MAX_EXCHANGES, MAX_LOOKED_UP
 from salsa_agent.core.selection.inputs import SelectionInput
 from salsa_agent.core.selection.relay_list import MAX_RELAYS, choose
 from salsa_agent.core.selection.results import MAX_DROPPED, Choice, RelayList, SenderList
-from salsa_agent.core.selection.sites import site_of
+from salsa_agent.core.selection.sites import site_of, sites_of_links
 
 __all__ = [
     "MAX_ADDRESSES",
@@ -36,4 +36,5 @@ __all__ = [
     "choose",
     "joined",
     "site_of",
+    "sites_of_links",
 ]

@@ -53,11 +53,14 @@ class Checks:
 
     # --- the list and its verdicts
 
-    def follow(self, relays: Sequence[Relay], now: float) -> list[Command]:
-        """Take the list of a new round in; what left it is forgotten, but for its budget."""
+    def follow(self, relays: Sequence[Relay], now: float, *, complete: bool = True) -> list[Command]:
+        """Take the list of a new round in; what left it is forgotten, but for its budget.
+
+        `complete`: no relay can come any more, so that those that are missing are not in the list.
+        """
         commands: list[Command] = []
         listed = {relay.key for relay in relays}
-        for key in [key for key in self._records if key not in listed]:
+        for key in [key for key in self._records if complete and key not in listed]:
             record = self._records.pop(key)
             commands += _abandon(record)
             self._away[key] = record.bucket

@@ -85,9 +85,9 @@ class Agent:
         self._resume = Resume(self._on_resume, self._system_bus)
         self._netlink = Netlink(self._on_facts)
         self._links = LinkRelayStore(config.runtime_directory(os.environ))
-        self._file = RelayFile(settings.output_directory)
+        self._files = RelayFile(settings)
         self._socketmap = Socketmap()
-        self._endpoints = settings.postfix_listen
+        self._settings = settings
         self._methods = Methods(
             self._engine,
             self._loop,
@@ -133,8 +133,8 @@ class Agent:
             )
         ]
         try:
-            self._file.clear()  # of an earlier run that was killed
-            self._socketmap.listen(self._endpoints)
+            self._files.clear()  # of an earlier run that was killed
+            self._socketmap.configure(self._settings)
             await connection.export(self._service)
             if connection.private_address:
                 announce(connection.private_address)
@@ -148,7 +148,7 @@ class Agent:
         finally:
             notify.stopping()
             self._loop.stop()
-            self._file.clear()
+            self._files.clear()
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
@@ -227,8 +227,8 @@ class Agent:
             )
             self._verifier.configure(settings.verify)
             self._nameservers.configure(settings)
-            self._file.move(settings.output_directory)
-            self._socketmap.listen(settings.postfix_listen)
+            self._files.configure(settings)
+            self._socketmap.configure(settings)
             self._loop.post(SettingsRead(settings))
         notify.ready()
 
@@ -270,7 +270,7 @@ class Agent:
         if said.state is not State.STARTING:
             if said.best != previous.best or not self._decided.is_set():
                 log.info("%s", tell.best_line(said))
-                self._file.write(said.best)
-                self._socketmap.publish(said.best)
+            self._files.publish(said)
+            self._socketmap.publish(said)
             self._decided.set()
         notify.status(tell.status_line(said))

@@ -1,4 +1,4 @@
-"""The files that hold the best relay for programs which do not speak D-Bus (design section 5)."""
+"""The files that hold the relays for programs which do not speak D-Bus (docs/consumers.md)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from typing import Any
 
-from salsa_agent.core.model import Best
-from salsa_agent.text import host_port
+from salsa_agent.core.delivery import entry_of, tls_of_best, usable
+from salsa_agent.core.model import Publication, SenderChoice
+from salsa_agent.core.settings import Settings
+from salsa_agent.text import clean, host_port
 
-FILES = ("relay", "relay.env", "relay.json")
+FILES = ("relay", "relays", "relay.env", "relay.json")
 AGAIN = 10.0  # seconds until what could not be written is tried again
 
 _MODE = 0o644
@@ -23,75 +26,126 @@ log = logging.getLogger("salsa-agent")
 
 
 class RelayFile:
-    """Keeps `relay`, `relay.env` and `relay.json` in a directory, and true.
+    """Keeps the FILES in a directory in step with what is published.
 
-    Each is replaced by rename. What cannot be written is removed rather than left to lie, warned of once, and tried
-    again. No directory: nothing is kept.
+    Each is replaced by rename. What cannot be written is removed rather than left to be wrong, warned of once, and
+    tried again. No directory: nothing is kept.
     """
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
-        self._best: Best | None = None  # what the files should say; None: there are to be none
+    def __init__(self, settings: Settings) -> None:
+        self._directory = settings.output_directory
+        self._verified = settings.verify.enabled
+        self._publication: Publication | None = None  # what the files are to say; None: there are to be none
+        self._written: Mapping[str, str] | None = None  # what they say now, if nothing went wrong
         self._error = ""
         self._again: asyncio.TimerHandle | None = None
 
-    def write(self, best: Best) -> None:
+    def publish(self, publication: Publication) -> None:
         """Have the files say this; to be called in the loop."""
-        self._best = best
-        self._keep()
+        self._publication = publication
+        self._update()
 
     def clear(self) -> None:
-        """Remove the files: nobody keeps them true from now on, or not yet."""
-        self._best = None
-        self._keep()
+        """Remove the files: from now on, or until now, nobody keeps them up to date."""
+        self._publication = None
+        self._update()
 
-    def move(self, directory: str) -> None:
-        """Keep the files in this directory from now on. In the same one they are written anew."""
-        best = self._best
-        if directory != self._directory:
+    def configure(self, settings: Settings) -> None:
+        """Use these settings from now on. The files are written anew, in the same directory, too."""
+        publication = self._publication
+        if settings.output_directory != self._directory:
             self.clear()
-            self._directory, self._error = directory, ""
-        if best is not None:
-            self.write(best)
+            self._directory, self._error = settings.output_directory, ""
+        self._verified = settings.verify.enabled
+        self._written = None
+        if publication is not None:
+            self.publish(publication)
 
-    def _keep(self) -> None:
+    def _update(self) -> None:
         if self._again is not None:
             self._again.cancel()
             self._again = None
         if not self._directory:
             return
         try:
+            files = contents(self._publication, verified=self._verified) if self._publication else None
+            if files is not None and files == self._written:
+                return
+            self._written = None
             with _Directory(self._directory) as directory:
-                if self._best is None:
+                if files is None:
                     directory.remove(FILES)
                 else:
-                    directory.replace(self._best)
+                    directory.replace(files)
         except (OSError, ValueError) as error:
             self._failed(error)
             return
+        self._written = files
         if self._error:
             log.info("the relay files in %s are written again", self._directory)
             self._error = ""
 
     def _failed(self, error: Exception) -> None:
-        if isinstance(error, FileNotFoundError) and self._best is None:
+        if isinstance(error, FileNotFoundError) and self._publication is None:
             return  # no directory, hence no file in it
+        if isinstance(error, ValueError):
+            with suppress(OSError), _Directory(self._directory) as directory:
+                directory.remove(FILES)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if reason != self._error:
             self._error = reason
-            log.warning("the relay files in %s cannot be kept: %s", self._directory, reason)
-        if self._best is not None and isinstance(error, OSError):
-            self._again = asyncio.get_running_loop().call_later(AGAIN, self._keep)
+            log.warning("the relay files in %s cannot be written: %s", self._directory, reason)
+        if self._publication is not None and isinstance(error, OSError):
+            self._again = asyncio.get_running_loop().call_later(AGAIN, self._update)
 
 
-def contents(best: Best) -> dict[str, str]:
-    """What each file says of the best relay. Raises ValueError for a host that no file may hold."""
-    if not _SAFE_HOST.fullmatch(best.host):
+def contents(of: Publication, *, verified: bool) -> dict[str, str]:
+    """What each file says of a publication. `verified`: relays are spoken to before they are used (verify.enabled).
+
+    Raises ValueError for a host that no file may hold.
+    """
+    relays = usable(of.best, of.relays, verified=verified)
+    if not all(_SAFE_HOST.fullmatch(one.relay.key.host) for one in relays):
         raise ValueError("the host is neither a name nor an address")
+    lines = [f"{host_port(*one.relay.key)}\n" for one in relays]
+    env = env_lines(of.best.host, of.best.port, of.best.source, tls_of_best(of.best, of.relays))
     return {
-        "relay": f"{host_port(best.host, best.port)}\n" if best.host else "",
-        "relay.env": f"SALSA_HOST={best.host}\nSALSA_PORT={best.port}\nSALSA_SOURCE={best.source}\n",
-        "relay.json": json.dumps({"host": best.host, "port": best.port, "source": best.source}) + "\n",
+        "relay": "".join(lines[:1]),
+        "relays": "".join(lines),
+        "relay.env": env,
+        "relay.json": json.dumps(as_json(of)) + "\n",
+    }
+
+
+def env_lines(host: str, port: int, source: str, tls: str) -> str:
+    """`relay.env`: assignments that a shell may read. The host is a name or a literal, checked before."""
+    return f"SALSA_HOST={host}\nSALSA_PORT={port}\nSALSA_SOURCE={source}\nSALSA_TLS={tls}\n"
+
+
+def as_json(of: Publication) -> dict[str, Any]:
+    """`relay.json`: the best relay, the state, the relay of each sender; texts are empty where there is no relay."""
+    best = of.best
+    return {
+        "host": best.host,
+        "port": best.port,
+        "source": best.source,
+        "tls": tls_of_best(best, of.relays),
+        "verdict": entry_of(best, of.relays).verdict if best.host else "",
+        "state": of.state,
+        "senders": [_sender(choice) for choice in of.senders],
+    }
+
+
+def _sender(choice: SenderChoice) -> dict[str, Any]:
+    """As an entry of the D-Bus property `Senders`."""
+    best = choice.best
+    return {
+        "address": [clean(pattern) for pattern in choice.address],
+        "network": choice.network,
+        "host": best.host,
+        "port": best.port,
+        "source": best.source,
+        "tls": tls_of_best(best, choice.relays),
     }
 
 
@@ -107,21 +161,20 @@ class _Directory:
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
 
-    def replace(self, best: Best) -> None:
-        """Put all the files in place, or leave none of them. Raises OSError, ValueError."""
+    def replace(self, files: Mapping[str, str]) -> None:
+        """Put all the files in place, or leave none of them. Raises OSError."""
         try:
-            files = contents(best)
             for name, text in files.items():
                 self._write(f".{name}.new", text.encode())
             for name in files:
                 os.rename(f".{name}.new", name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
-        except (OSError, ValueError):
+        except OSError:
             with suppress(OSError):
                 self.remove(FILES)
             raise
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove as many of these files as can be, and what a write that was cut short left of them."""
+        """Remove as many of these files as possible, and what an interrupted write left of them."""
         failed: OSError | None = None
         for entry in (entry for name in names for entry in (name, f".{name}.new")):
             try:

@@ -1,4 +1,4 @@
-"""Answers Postfix: the best relay as a socketmap (socketmap_table(5)), for `sender_dependent_relayhost_maps`."""
+"""Answers Postfix: the relays to use, as the maps of a socketmap server (socketmap_table(5))."""
 
 from __future__ import annotations
 
@@ -7,40 +7,51 @@ import logging
 import os
 import socket
 import stat
+import struct
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from salsa_agent.core.model import Best
-from salsa_agent.core.settings import Endpoint, InetEndpoint, UnixEndpoint
+from salsa_agent.core.model import Publication
+from salsa_agent.core.settings import Endpoint, InetEndpoint, Settings, UnixEndpoint
+from salsa_agent.outputs.answers import Answers
 from salsa_agent.outputs.netstring import NetstringError, NetstringReader, netstring
 
-MAP = b"relay"
 MAX_QUERY = 10_000  # bytes; socketmap_table(5)
-MAX_CLIENTS = 64  # connections; one more ends the one that has been silent longest
+MAX_CLIENTS = 64  # connections
 IDLE = 120.0  # seconds without a query until a connection is ended; Postfix ends its own after 10, or 100
 ACCEPT_AGAIN = 1.0  # seconds, when there are no descriptors for one more connection
-
-PENDING = netstring(b"TEMP the network has not answered yet")
-NONE = netstring(b"NOTFOUND ")
-_UNKNOWN = netstring(b"PERM there is no such map")
+AT_A_TIME = 4  # queries of one connection that are answered before it is the others' turn
+_READ = 16_384  # bytes that are read of a connection at once
 
 log = logging.getLogger("salsa-agent")
 
 
 class Socketmap:
-    """Serves the map `relay` at the endpoints of `postfix.listen`; every key has the same answer."""
+    """Serves the maps of `Answers` at the endpoints of `postfix.listen`.
+
+    No connection, and at a `unix:` endpoint no user, can keep another from its answers (see `_Client`, `joined`).
+    """
 
     def __init__(self) -> None:
-        self.answer = PENDING
+        self.answers = Answers()
         self.clients: set[_Client] = set()
+        self._publication: Publication | None = None
+        self._verified = Settings().verify.enabled
         self._listeners: dict[Endpoint, _Listener] = {}
         self._deserted = asyncio.Event()
 
-    def publish(self, best: Best) -> None:
-        """This is the answer from now on; until the first one it is TEMP."""
-        # An address literal has the form of relayhost (postconf(5)), [address]:port, for both families
-        self.answer = netstring(f"OK [{best.host}]:{best.port}".encode()) if best.host else NONE
+    def configure(self, settings: Settings) -> None:
+        """Use these settings from now on; endpoints as `listen` has it. To be called in the loop."""
+        self._verified = settings.verify.enabled
+        self.answers = Answers(self._publication, verified=self._verified)
+        self.listen(settings.postfix_listen)
+
+    def publish(self, publication: Publication) -> None:
+        """Answer by this from now on. Until the first one every answer is TEMP."""
+        self._publication = publication
+        self.answers = Answers(publication, verified=self._verified)
 
     def listen(self, endpoints: Iterable[Endpoint]) -> None:
         """Listen at these endpoints and at no others. One that cannot be had is logged; the next call tries it again.
@@ -68,10 +79,12 @@ class Socketmap:
             await self._deserted.wait()
 
     def joined(self, client: _Client) -> None:
-        """One more client; the most silent one has to go if there are too many."""
+        """One more client. If there are too many, the most silent one of the user that holds most has to go."""
         self.clients.add(client)
         if len(self.clients) > MAX_CLIENTS:
-            min(self.clients, key=lambda client: client.heard).end()
+            held = Counter(one.user for one in self.clients)
+            most = max(held.values())
+            min((one for one in self.clients if held[one.user] == most), key=lambda one: one.heard).end()
 
     def left(self, client: _Client) -> None:
         """A client is gone."""
@@ -123,23 +136,30 @@ class _Listener:
             self._again = self._loop.call_later(ACCEPT_AGAIN, self._watch)
             return
         connection.setblocking(False)
-        client = _Client(self, self._socketmap)
+        client = _Client(self, self._socketmap, _user(connection))
         client.arrival = self._loop.create_task(client.arrive(connection))
         self._socketmap.joined(client)
 
 
-class _Client(asyncio.Protocol):
-    """One connection. Queries may come in a row, in pieces, or never; answers are given as fast as they are read."""
+class _Client(asyncio.BufferedProtocol):
+    """One connection. Queries may come in a row, in pieces, or never.
 
-    def __init__(self, listener: _Listener, socketmap: Socketmap) -> None:
+    A few are answered at once; for the next ones the connection waits until all others had their turn, and is not read
+    meanwhile. Nor is it read while it does not read its answers. So one that floods costs the others a few queries.
+    """
+
+    def __init__(self, listener: _Listener, socketmap: Socketmap, user: int) -> None:
         self.listener = listener
+        self.user = user
         self.arrival: asyncio.Task[None]
         self._socketmap = socketmap
         self._loop = asyncio.get_running_loop()
         self.heard = self._loop.time()  # when the last query came
+        self._buffer = bytearray(_READ)
         self._queries = NetstringReader(MAX_QUERY)
         self._full = False
         self._ended = False
+        self._turn: asyncio.Handle | None = None
         self._transport: asyncio.Transport | None = None
         self._idle = self._loop.call_later(IDLE, self._check_idle)
 
@@ -159,23 +179,25 @@ class _Client(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._idle.cancel()
+        if self._turn is not None:
+            self._turn.cancel()
         self._socketmap.left(self)
 
-    def data_received(self, data: bytes) -> None:
-        self._queries.feed(data)
+    def get_buffer(self, _sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._queries.feed(bytes(self._buffer[:nbytes]))
         self._answer()
 
     def pause_writing(self) -> None:
         """The client does not read its answers: no more queries are read until it does."""
         self._full = True
-        if self._transport is not None:
-            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._full = False
-        if self._transport is not None:
-            self._transport.resume_reading()
-        self._answer()
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._answer)
 
     def end(self) -> None:
         """End the connection, whatever it still has to take; at once, or as soon as it has arrived."""
@@ -184,14 +206,33 @@ class _Client(asyncio.Protocol):
             self._transport.abort()
 
     def _answer(self) -> None:
+        """Answer a few queries; then go on in the next turn of the loop, or read again."""
         assert self._transport is not None
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        if self._ended:
+            return
+        replies: list[bytes] = []
+        error: NetstringError | None = None
         try:
-            while not self._full and (query := self._queries.next()) is not None:
-                self.heard = self._loop.time()
-                self._transport.write(self._socketmap.answer if query.partition(b" ")[0] == MAP else _UNKNOWN)
-        except NetstringError as error:
-            log.debug("socketmap: a client was sent away: %s", error)
+            while not self._full and len(replies) < AT_A_TIME and (query := self._queries.next()) is not None:
+                replies.append(netstring(self._socketmap.answers.reply(query)))
+        except NetstringError as wrong:
+            error = wrong
+        if replies:
+            self.heard = self._loop.time()
+            self._transport.write(b"".join(replies))
+        if error is not None:
+            log.debug("socketmap: a client was disconnected: %s", error)
             self.end()
+        elif self._full:
+            self._transport.pause_reading()
+        elif len(replies) == AT_A_TIME:  # there may be more
+            self._transport.pause_reading()
+            self._turn = self._loop.call_soon(self._answer)
+        else:
+            self._transport.resume_reading()
 
     def _check_idle(self) -> None:
         left = self.heard + IDLE - self._loop.time()
@@ -199,6 +240,14 @@ class _Client(asyncio.Protocol):
             self.end()
         else:
             self._idle = self._loop.call_later(left, self._check_idle)
+
+
+def _user(connection: socket.socket) -> int:
+    """The user id at the other end, where the kernel tells it (SO_PEERCRED, unix(7)); -1: all others."""
+    if connection.family != socket.AF_UNIX:
+        return -1
+    form = struct.Struct("3i")  # struct ucred: pid, uid, gid
+    return int(form.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, form.size))[1])
 
 
 def _inet_socket(endpoint: InetEndpoint) -> socket.socket:

@@ -31,6 +31,7 @@ from salsa_agent.core.model import (
     Best,
     Mx,
     Outcome,
+    Publication,
     Question,
     RRType,
     Server,
@@ -180,7 +181,7 @@ def configuration(data: bytes) -> None:
             continue
         assert key.host.isascii()
         assert key.host.isprintable()
-        assert outputs.contents(_best(key.host, key.port))
+        assert outputs.contents(Publication(best=_best(key.host, key.port)), verified=True)
     for text in (settings.output_directory, *map(str, settings.postfix_listen), settings.verify.recipient):
         assert text.isprintable(), text
 
@@ -343,7 +344,7 @@ def exchange_names(data: bytes) -> None:
             assert clean(value.value).isprintable()
     for line in (tell.best_line(said), tell.status_line(said)):
         assert line.isprintable(), line
-    for name, content in outputs.contents(said.best).items():
+    for name, content in outputs.contents(said, verified=True).items():
         assert re.fullmatch(r"[A-Za-z0-9._:=\n{}\", -]*", content), (name, content)
     assert len(world.published) <= 4
 

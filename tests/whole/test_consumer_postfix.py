@@ -224,5 +224,6 @@ def test_a_relay_that_is_an_address(mail: Mail, client: Postfix, literal: str) -
 def test_the_document_says_what_postmap_shows(mail: Mail, client: Postfix) -> None:
     agent: Process = mail.agent(more=LISTEN)
     mail.roam(TORONTO, NOC)
-    assert client.command("postmap", "-q", "x", "socketmap:inet:127.0.0.1:8462:relay") == f"[{NOC}]:25\n"
+    shown = client.command("postmap", "-q", "x", "socketmap:inet:127.0.0.1:8462:relay").strip()
+    assert shown.split(", ")[0] == f"[{NOC}]:25"  # then the static one, until it is known to have failed
     assert agent.end() == 0

@@ -244,13 +244,18 @@ def test_opensmtpd(mail: Mail) -> None:
 def test_the_files_are_for_everyone_and_removed_at_the_stop(mail: Mail) -> None:
     files = {path.name: path.read_text() for path in mail.output.iterdir()}
     assert files["relay"] == f"{NOC}:25\n"
-    assert files["relay.env"] == f"SALSA_HOST={NOC}\nSALSA_PORT=25\nSALSA_SOURCE=dns\n"
-    assert json.loads(files["relay.json"]) == {"host": NOC, "port": 25, "source": "dns"}
+    assert files["relays"].startswith(f"{NOC}:25\n")
+    said = json.loads(files["relay.json"])
+    assert files["relay.env"] == f"SALSA_HOST={NOC}\nSALSA_PORT=25\nSALSA_SOURCE=dns\nSALSA_TLS={said['tls']}\n"
+    assert (said["state"] in ("ready", "degraded"), said["senders"]) == (True, [])
+    assert {key: said[key] for key in ("host", "port", "source", "verdict")} == {
+        "host": NOC, "port": 25, "source": "dns", "verdict": "ok",
+    }  # fmt: skip
     assert {path.stat().st_mode & 0o7777 for path in mail.output.iterdir()} == {0o644}
     script = document("script").replace("/run/salsa-agent", str(mail.output))
     as_nobody = ["setpriv", "--reuid", "nobody", "--clear-groups", "sh", "-c", script]
-    said = subprocess.run(as_nobody, capture_output=True, text=True, check=True, timeout=30).stdout
-    assert said == f"mail goes to {NOC} now\n"
+    shown = subprocess.run(as_nobody, capture_output=True, text=True, check=True, timeout=30).stdout
+    assert shown == f"mail goes to {NOC} now\n"
     mail.reset()
     assert list(mail.output.iterdir()) == []
 
@@ -273,7 +278,7 @@ def test_a_full_disk_is_a_warning_and_no_end(networks: Mail, disk: Path) -> None
             file.write(bytes(4096))
     agent = networks.agent()
     networks.roam(TORONTO, NOC)  # the bus says so
-    agent.wait_for("cannot be kept: No space left on device")
+    agent.wait_for("cannot be written: No space left on device")
     assert [path.name for path in disk.iterdir()] == ["filler"]
     filler.unlink()
     networks.roam(PARIS, VERTEX)
@@ -286,9 +291,9 @@ def test_a_read_only_directory_is_a_warning_and_no_end(networks: Mail, disk: Pat
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     agent = networks.agent()
     networks.roam(TORONTO, NOC)
-    agent.wait_for("cannot be kept: Read-only file system")
+    agent.wait_for("cannot be written: Read-only file system")
     networks.roam(PARIS, VERTEX)
-    assert agent.log.count("cannot be kept") == 1
+    assert agent.log.count("cannot be written") == 1
     assert agent.end() == 0
 
 

@@ -9,6 +9,7 @@ import resource
 import shutil
 import socket
 import stat
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -20,8 +21,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from salsa_agent.config.values import endpoint as parse_endpoint
-from salsa_agent.core.model import Best, Source
+from salsa_agent.core.model import Best, ListedRelay, Publication, Relay, RelayKey, SenderChoice, Source, State, Verdict
+from salsa_agent.core.settings import Settings, Verify
 from salsa_agent.outputs import socketmap as postfix
+from salsa_agent.outputs.answers import Answers
 from salsa_agent.outputs.netstring import NetstringError, NetstringReader, netstring
 from salsa_agent.outputs.socketmap import Socketmap
 from tests.lab.needs import Need, require
@@ -29,6 +32,7 @@ from tests.lab.needs import Need, require
 UNHURRIED = examples(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PATIENCE = 30.0
 NOC = Best("noc.example.net", 25, Source.DNS)
+NO_ONE = Publication(State.READY)
 OK_NOC = b"OK [noc.example.net]:25"
 
 # --- netstrings
@@ -83,6 +87,12 @@ def test_any_bytes_are_read_or_refused(data: bytes, step: int) -> None:
 
 
 # --- the server
+
+
+def said(best: Best, *relays: ListedRelay, senders: tuple[SenderChoice, ...] = ()) -> Publication:
+    """A publication with this best relay, which the list holds if it names none."""
+    own = (ListedRelay(Relay(RelayKey(best.host, best.port), best.source), Verdict.OK),)
+    return Publication(State.READY, best, relays or own, senders=senders)
 
 
 class Client:
@@ -174,12 +184,12 @@ def free_port(family: socket.AddressFamily = socket.AF_INET) -> int:
 async def test_the_answers(lab: Lab) -> None:
     client = await lab.client()
     assert (await client.ask(b"relay me@example.org")).startswith(b"TEMP ")
-    lab.map.publish(NOC)
+    lab.map.publish(said(NOC))
     for query in (b"relay me@example.org", b"relay *", b"relay ", b"relay", b"relay a b c", b"relay \xff\x00"):
         assert await client.ask(query) == OK_NOC
     for query in (b"other me@example.org", b"Relay x", b"relays x", b"", b" relay x"):
         assert (await client.ask(query)).startswith(b"PERM ")
-    lab.map.publish(Best())
+    lab.map.publish(NO_ONE)
     assert await client.ask(b"relay x") == b"NOTFOUND "
 
 
@@ -192,12 +202,129 @@ async def test_the_answers(lab: Lab) -> None:
     ],
 )
 async def test_the_form_of_an_answer(lab: Lab, best: Best, answer: bytes) -> None:
-    lab.map.publish(best)
+    lab.map.publish(said(best))
     assert await (await lab.client()).ask(b"relay x") == answer
 
 
+def listed(host: str, port: int = 25, source: Source = Source.DNS, verdict: Verdict = Verdict.OK) -> ListedRelay:
+    return ListedRelay(Relay(RelayKey(host, port), source), verdict)
+
+
+def replies(publication: Publication | None, key: str = "me@example.org", **verify: bool) -> tuple[str, str]:
+    """Of the maps `relay` and `transport`."""
+    answers = Answers(publication, **({"verified": verify["enabled"]} if verify else {}))
+    return answers.reply(f"relay {key}".encode()).decode(), answers.reply(f"transport {key}".encode()).decode()
+
+
+def test_the_answer_is_the_best_relay_then_the_next_ones() -> None:
+    relays = (
+        listed("dead.example", verdict=Verdict.FAILED),
+        listed("noc.example.net"),
+        listed("unknown.example", verdict=Verdict.UNVERIFIED),
+        listed("2001:db8::1", 587),
+        listed("home.example", 587, Source.STATIC, Verdict.UNVERIFIED),
+    )
+    hops = "[noc.example.net]:25, [2001:db8::1]:587, [home.example]:587"
+    assert replies(said(NOC, *relays)) == (f"OK {hops}", f"OK relay:{hops}")
+    unverified = "[noc.example.net]:25, [unknown.example]:25, [2001:db8::1]:587, [home.example]:587"
+    assert replies(said(NOC, *relays), enabled=False)[0] == f"OK {unverified}"
+
+
+def test_d10_only_relays_that_are_spoken_to_as_the_best_is() -> None:
+    relays = (listed("noc.example.net"), listed("a.example", 465), listed("b.example", 587))
+    assert replies(said(NOC, *relays))[1] == "OK relay:[noc.example.net]:25, [b.example]:587"
+    inside = said(Best("a.example", 465, Source.DNS), *relays, listed("c.example", 465))
+    hops = "[a.example]:465, [c.example]:465"
+    assert replies(inside) == (f"OK {hops}", f"OK smtps:{hops}")
+
+
+def test_at_most_8_relays() -> None:
+    hops = replies(said(NOC, listed("noc.example.net"), *(listed(f"r{n}.example") for n in range(20))))[0]
+    assert hops.count(",") == 7
+
+
+HOME = SenderChoice(
+    ("*@home.example",), "never", Best("smtp.home.example", 587, Source.SENDER),
+    (listed("smtp.home.example", 587, Source.SENDER, Verdict.UNVERIFIED),), True,
+)  # fmt: skip
+NONE_LEFT = SenderChoice(("*@poor.example",), "never", Best(), (listed("x.example", 587, Source.SENDER),), True)
+UNDECIDED = SenderChoice(("*@late.example",))
+SENDERS = (HOME, NONE_LEFT, UNDECIDED)
+
+
+@pytest.mark.parametrize(
+    ("key", "relay"),
+    [
+        ("me@home.example", "OK [smtp.home.example]:587"),
+        ("ME@Home.Example", "OK [smtp.home.example]:587"),
+        ("@home.example", "OK [smtp.home.example]:587"),
+        ("me@poor.example", "TEMP no relay for this sender is known"),
+        ("me@late.example", "TEMP the network has not answered yet"),
+        ("me@example.org", "OK [noc.example.net]:25"),
+        ("*", "OK [noc.example.net]:25"),
+        ("", "OK [noc.example.net]:25"),
+        ("<>", "OK [noc.example.net]:25"),
+        ('"<>"', "OK [noc.example.net]:25"),
+    ],
+)
+def test_c11_the_key_is_the_envelope_sender(key: str, relay: str) -> None:
+    assert replies(said(NOC, senders=SENDERS), key) == (relay, relay.replace("OK ", "OK relay:"))
+
+
+@pytest.mark.parametrize("key", ["<>", '"<>"', ""])
+def test_c11_the_null_sender_matches_no_pattern(key: str) -> None:
+    everyone = HOME._replace(address=("*",))
+    assert replies(said(NOC, senders=(everyone,)), key)[0] == "OK [noc.example.net]:25"
+    assert replies(said(NOC, senders=(everyone,)), "x")[0] == "OK [smtp.home.example]:587"
+
+
+def test_notfound_only_for_keys_with_the_common_list() -> None:
+    nowhere = Publication(State.READY, senders=SENDERS)
+    assert replies(nowhere) == ("NOTFOUND ", "NOTFOUND ")
+    assert replies(nowhere, "me@poor.example")[0].startswith("TEMP ")
+    assert replies(nowhere, "me@late.example")[0].startswith("TEMP ")
+    assert replies(nowhere, "me@home.example")[0] == "OK [smtp.home.example]:587"
+    assert replies(None) == ("TEMP the network has not answered yet",) * 2
+
+
+async def test_settings_change_the_answer(lab: Lab) -> None:
+    lab.map.publish(said(NOC, listed("noc.example.net"), listed("b.example", verdict=Verdict.UNVERIFIED)))
+    client = await lab.client()
+    assert await client.ask(b"relay x") == OK_NOC
+    lab.map.configure(Settings(verify=Verify(enabled=False), postfix_listen=(parse_endpoint(f"unix:{lab.path}"),)))
+    assert await client.ask(b"relay x") == OK_NOC + b", [b.example]:25"
+
+
+async def test_no_connection_can_keep_another_from_its_answers(lab: Lab) -> None:
+    """Sixty that flood cost the one that asks for one relay a few queries each, not all that they have sent."""
+    lab.map.publish(said(NOC))
+    polite = await lab.client()
+    assert await polite.ask(b"relay x") == OK_NOC
+    flood = netstring(b"relay x") * 2_000
+    floods = []
+    for _ in range(60):
+        one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, len(flood) * 4)
+        one.connect(str(lab.path))
+        floods.append(one)
+    await eventually(lambda: len(lab.map.clients) == 61)
+    for one in floods:
+        assert one.send(flood) == len(flood)
+    try:
+        given = 0
+        for _ in range(3):
+            assert await polite.ask(b"relay x") == OK_NOC
+        for one in floods:
+            with suppress(BlockingIOError):
+                given += len(one.recv(1 << 20)) // len(netstring(OK_NOC))
+    finally:
+        for one in floods:
+            one.close()
+    assert given < 12_000  # of 120,000
+
+
 async def test_one_byte_at_a_time_and_many_in_a_row(lab: Lab) -> None:
-    lab.map.publish(NOC)
+    lab.map.publish(said(NOC))
     client = await lab.client()
     for byte in netstring(b"relay me@example.org"):
         client.writer.write(bytes([byte]))
@@ -210,7 +337,7 @@ async def test_one_byte_at_a_time_and_many_in_a_row(lab: Lab) -> None:
 
 
 async def test_a_client_that_only_closes_its_side_gets_its_answer(lab: Lab) -> None:
-    lab.map.publish(NOC)
+    lab.map.publish(said(NOC))
     client = await lab.client()
     client.writer.write(netstring(b"relay x"))
     client.writer.write_eof()
@@ -220,14 +347,14 @@ async def test_a_client_that_only_closes_its_side_gets_its_answer(lab: Lab) -> N
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.0\r\n\r\n", b"10001:", b"999999999999", b"3:abc;", b"\x00" * 100])
 async def test_garbage_ends_the_connection_and_nothing_else(lab: Lab, garbage: bytes) -> None:
     good, bad = await lab.client(), await lab.client()
-    lab.map.publish(NOC)
+    lab.map.publish(said(NOC))
     bad.writer.write(netstring(b"relay x") + garbage)
     await bad.ended()
     assert await good.ask(b"relay x") == OK_NOC
 
 
 async def test_a_query_has_at_most_10000_bytes(lab: Lab) -> None:
-    lab.map.publish(NOC)
+    lab.map.publish(said(NOC))
     client = await lab.client()
     assert await client.ask(b"relay ".ljust(10_000, b"x")) == OK_NOC
     client.writer.write(netstring(b"relay ".ljust(10_001, b"x")))
@@ -235,7 +362,7 @@ async def test_a_query_has_at_most_10000_bytes(lab: Lab) -> None:
 
 
 async def test_a_client_that_never_reads_is_not_read_either(lab: Lab) -> None:
-    lab.map.publish(NOC)
+    lab.map.publish(said(NOC))
     client = await lab.client()
     # the answer buffer fills (it is bounded), then the query buffer, then the client itself has to wait
     flood = netstring(b"relay x") * 10_000
@@ -287,6 +414,43 @@ async def test_the_most_silent_of_too_many_clients_has_to_go(lab: Lab) -> None:
     for client in (clients[0], clients[2], clients[-1], newest):
         assert await client.ask(b"relay x")
     assert len(lab.map.clients) == postfix.MAX_CLIENTS
+
+
+async def test_a_user_with_many_connections_ends_its_own(lab: Lab) -> None:
+    """At a unix: endpoint the user is known: who opens one more than all may have loses one of its own."""
+    mine = [await lab.client() for _ in range(3)]
+    for client in mine:
+        assert await client.ask(b"relay x")
+    argv = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", _MANY, str(lab.path)]
+    many = await asyncio.create_subprocess_exec(*argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert many.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            assert await many.stdout.readline() == b"ready\n"
+        for client in mine:  # the most silent of all, by far
+            assert await client.ask(b"relay x")
+        await eventually(lambda: len(lab.map.clients) == postfix.MAX_CLIENTS)
+    finally:
+        many.kill()
+        await many.wait()
+
+
+_MANY = """\
+import socket, sys
+held = []
+for _ in range(200):
+    one = socket.socket(socket.AF_UNIX)
+    one.connect(sys.argv[1])
+    one.sendall(b"7:relay x,")
+    one.settimeout(30)
+    try:
+        one.recv(100)
+    except ConnectionError:
+        pass
+    held.append(one)
+print("ready", flush=True)
+sys.stdin.read()
+"""
 
 
 async def test_a_clean_stop_with_connections_open(lab: Lab) -> None:
@@ -460,13 +624,13 @@ async def test_postmap_gets_the_answers(lab: Lab) -> None:
     inet = f"inet:127.0.0.1:{free_port()}"
     lab.listen(inet, f"unix:{lab.path}")
     for endpoint in (inet, f"unix:{lab.path}"):
-        lab.map.publish(NOC)
+        lab.map.publish(said(NOC))
         assert await postmap(lab.directory, endpoint) == (0, "[noc.example.net]:25\n", "")
-        lab.map.publish(Best("2001:db8::1", 25, Source.STATIC))
+        lab.map.publish(said(Best("2001:db8::1", 25, Source.STATIC)))
         assert await postmap(lab.directory, endpoint) == (0, "[2001:db8::1]:25\n", "")
-        lab.map.publish(Best())
+        lab.map.publish(NO_ONE)
         assert await postmap(lab.directory, endpoint) == (1, "", "")
-        lab.map.answer = postfix.PENDING
+        lab.map.answers = Answers()
         status, _, errors = await postmap(lab.directory, endpoint)
         assert status == 1
         assert "socketmap server temporary error" in errors

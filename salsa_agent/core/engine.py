@@ -14,6 +14,7 @@ from salsa_agent.core.events import (
     Answered,
     Checked,
     Command,
+    ConversationsEnded,
     Event,
     ExternalAddressFound,
     FactsRead,
@@ -52,7 +53,7 @@ from salsa_agent.core.questions import Questions
 from salsa_agent.core.rounds import OVERDUE, Request, Round, Rounds
 from salsa_agent.core.selection import SelectionInput, choose, joined
 from salsa_agent.core.settings import Settings
-from salsa_agent.core.verification import Checks, last_resort
+from salsa_agent.core.verification import Checks, Reach, last_resort
 from salsa_agent.text import sanitize
 
 OFFLINE_GRACE = 2.0  # seconds; E6
@@ -139,8 +140,10 @@ class Engine:
                 network.read_link_infos(infos)
             case Answered(question, answer):
                 self._questions.record(question, answer, now, from_outside=self._from_outside(answer))
-            case Checked(check, result):
-                self._checks.conclude(check, result, now)
+            case Checked(check, result, lingering):
+                self._checks.record_result(check, result, lingering, now)
+            case ConversationsEnded(check):
+                self._checks.conversations_ended(check)
             case RefreshAsked(token, root):
                 self._rounds.request(Request("refresh", forget=True, tokens=[token], by_root=root))
             case SettingsRead(settings):
@@ -167,8 +170,9 @@ class Engine:
         """D6: this relay failed; the first of the published list that did not is published without waiting."""
         settings = self.settings
         self._commands += self._checks.report(key, reason, now, enabled=settings.verify.enabled)
-        best = self._published.report(key, reason, settings.static_relays, now)
-        self._checks.owe(RelayKey(best.host, best.port))
+        resort = self._round.choice.last_resort if self._round is not None else None
+        best = self._published.report(key, reason, resort, now)
+        self._checks.check_soon(RelayKey(best.host, best.port))
 
     def _from_outside(self, answer: Answer) -> bool:
         """E6: whether not this host alone made this answer, as it does an error of a server of its own."""
@@ -219,7 +223,7 @@ class Engine:
         self._questions.hold_failures(self._changed_at)
         self._cache.clear()
         self._commands += self._network.leave()
-        self._commands += self._checks.owe_all(restart=True, enabled=self.settings.verify.enabled)
+        self._commands += self._checks.network_changed(enabled=self.settings.verify.enabled)
         self._commands.append(NetworkChanged())
 
     def _go_offline(self, now: float) -> None:
@@ -277,12 +281,14 @@ class Engine:
             return False
         self._enter(Phase.ASKING)
         self._round = begun
+        self._checks.begin_round(now)
         if begun.request.discover:
             self._commands += self._network.discover()
         if begun.request.forget:
             self._commands += self._questions.cancel()
             self._cache.forget()
-            self._commands += self._checks.owe_all(restart=False, enabled=begun.inputs.settings.verify.enabled)
+            enabled = begun.inputs.settings.verify.enabled
+            self._checks.recheck_all(now, enabled=enabled, by_root=begun.request.by_root)
         else:
             self._cache.expire(now)
         return True
@@ -297,7 +303,7 @@ class Engine:
             self._enter(Phase.VERIFYING)
         best = self._verify(running, now)
         if best is None and now >= running.ends_at:
-            self._checks.force(running.choice.relays)
+            self._checks.assume_failed(running.choice.relays)
             best = self._verify(running, now)
         if best is not None:
             self._decide(running, best, now)
@@ -346,14 +352,15 @@ class Engine:
         """
         firm, settings = current.firm, current.inputs.settings
         enabled = settings.verify.enabled
-        self._commands += self._checks.follow(current.choice.relays, now, complete=current.complete)
+        self._commands += self._checks.set_relays([current.choice.relays], complete=current.complete)
         if enabled:
-            self._commands += self._checks.step(firm, self._addresses(current), now)
+            reach = Reach(self._addresses(current), self._network.links, self._network.ip_versions)
+            self._commands += self._checks.start_checks([firm], reach, settings.verify, now)
         else:
-            self._checks.revive(now)
+            self._checks.expire_reports(now)
         if current.complete:
-            return self._checks.best(firm, settings.static_relays, enabled=enabled)
-        best = self._checks.best(firm, (), enabled=enabled)
+            return self._checks.best(firm, current.choice.last_resort, enabled=enabled)
+        best = self._checks.best(firm, None, enabled=enabled)
         return best if best and best.host else None
 
     def _addresses(self, current: Round) -> dict[RelayKey, tuple[IPAddress, ...] | None]:
@@ -401,8 +408,8 @@ class Engine:
         current = self._round = Round(Request("offline"), inputs, now, now, complete=True)
         self._choose(current)
         relays = current.choice.relays
-        self._commands += self._checks.follow(relays, now)
-        self._compose(current, last_resort(relays, inputs.settings.static_relays), now)
+        self._commands += self._checks.set_relays([relays])
+        self._compose(current, last_resort(relays, current.choice.last_resort), now)
 
     # --- publishing
 
@@ -410,7 +417,7 @@ class Engine:
         """The list, the evidence and the best relay as they stand now; `_publish` sends them."""
         choice, verify = current.choice, current.inputs.settings.verify
         if current.inputs.addresses and verify.enabled:
-            self._checks.plan(choice.relays, best, verify, now)
+            self._checks.plan([(choice.relays, best)], verify, now)
         listed = tuple(self._checks.listed(relay) for relay in choice.relays)
         self._published.compose(best, listed, tuple(choice.evidence), tuple(choice.dropped), now)
 
@@ -452,6 +459,10 @@ class Engine:
 
     # --- time
 
+    def report_refused(self, key: RelayKey, now: float) -> bool:
+        """Whether a report on this relay by anyone but root is refused: one was just found to be wrong (D6)."""
+        return self._checks.report_refused(key, now)
+
     @property
     def wake_at(self) -> float | None:
         """When `handle` has to be called again if no event comes before."""
@@ -474,7 +485,7 @@ class Engine:
             if self._questions.pending:
                 yield current.dns_deadline
             yield self._questions.wake_at
-            yield self._checks.due(current.choice.relays, now)
+            yield self._checks.due(now)
 
 
 _PENDING = Answer(Outcome.PENDING)

@@ -16,6 +16,8 @@ from salsa_agent.core.servers import without_own_links
 from salsa_agent.core.settings import Settings
 from salsa_agent.text import split_host_port
 
+AF_INET = 2  # sys/socket.h
+
 
 class Change(Enum):
     """How what was read differs from what was read before."""
@@ -64,6 +66,18 @@ class Network:
         addresses = self.inputs.addresses if self.inputs else ()
         last = max((n for n, one in enumerate(addresses) if one.ifindex == self.external.ifindex), default=-1)
         return frozenset(address.interface for address in addresses[: last + 1])
+
+    @property
+    def links(self) -> dict[str, int]:
+        """The indexes of the links whose addresses count, by name."""
+        return {address.interface: address.ifindex for address in self.inputs.addresses} if self.inputs else {}
+
+    @property
+    def ip_versions(self) -> tuple[int, ...]:
+        """The IP versions of which the host has an address that counts or a default route: a route may come (D1)."""
+        versions = {address.ip.version for address in self.inputs.addresses} if self.inputs else set()
+        routes = self._facts.defaults if self._facts else ()
+        return tuple(sorted(versions | {4 if route.family == AF_INET else 6 for route in routes}))
 
     def is_own(self, server: str) -> bool:
         """Whether a DNS server (`address`, or `address:port` as in an answer) is at an address of this host."""

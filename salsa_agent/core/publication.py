@@ -11,7 +11,6 @@ from salsa_agent.core.model import (
     Evidence,
     ListedRelay,
     Publication,
-    RelayEntry,
     RelayKey,
     State,
     Verdict,
@@ -49,14 +48,14 @@ class Published:
         changed = self.last_published.changed if same else now
         self._composed = Publication(self.last_published.state, best, relays, evidence, changed, dropped)
 
-    def report(self, key: RelayKey, reason: str, static: tuple[RelayEntry, ...], now: float) -> Best:
+    def report(self, key: RelayKey, reason: str, last_resort: RelayKey | None, now: float) -> Best:
         """D6: a relay of the list has failed; the first that has not is the best, without waiting."""
         pending = self.pending
         relays = tuple(
             listed._replace(verdict=Verdict.FAILED, reason=reason) if listed.relay.key == key else listed
             for listed in pending.relays
         )
-        best = first_not_failed(relays, static)
+        best = first_not_failed(relays, last_resort)
         self.compose(best, relays, pending.evidence, pending.dropped, now)
         return best
 

@@ -1,4 +1,4 @@
-"""A budget that refills with time: rounds (E2), conversations with one relay (D1)."""
+"""A budget that refills with time: rounds (E2), conversations with one mail server (D1)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Bucket:
         self._tokens = float(capacity)
         self._when: float | None = None
 
-    def ready_at(self, now: float) -> float:
-        """When a token can be had: `now` if there is one."""
+    def ready_at(self, now: float, keep: int = 0) -> float:
+        """When a token can be had that leaves `keep` of them: `now` if there is one."""
         self._refill(now)
-        return now if self._tokens >= 1 else now + (1 - self._tokens) * self._interval
+        return now if self._tokens >= 1 + keep else now + (1 + keep - self._tokens) * self._interval
 
     def take(self, now: float) -> bool:
         """Take a token; False if there is none."""
@@ -26,6 +26,10 @@ class Bucket:
             return False
         self._tokens -= 1
         return True
+
+    def put_back(self) -> None:
+        """A token that was taken was not needed."""
+        self._tokens = min(self._capacity, self._tokens + 1)
 
     def full(self, now: float) -> bool:
         """Whether this bucket is as good as a new one."""

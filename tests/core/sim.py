@@ -134,7 +134,7 @@ class World:
         self.send(FactsRead(facts(*ips)))
 
     def refresh(self, token: int = 1) -> None:
-        self.send(RefreshAsked(token))
+        self.send(RefreshAsked(token, root=True))
 
     def report(self, name: str, port: int = 25, reason: str = "relaying denied") -> None:
         self.send(FailureReported(RelayKey(name, port), reason))

@@ -1,289 +1,431 @@
-"""Rules D: which relays are verified, when, and which one is the best."""
+"""Rules D: the verdicts on the relays of all lists, and which of them are spoken to next."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from random import Random
+from typing import NamedTuple
 
+from salsa_agent.core.admission import is_internal
 from salsa_agent.core.events import Abandon, Check, Command
-from salsa_agent.core.model import Best, CheckResult, IPAddress, ListedRelay, Relay, RelayEntry, RelayKey, Verdict
+from salsa_agent.core.model import Best, CheckResult, IPAddress, ListedRelay, Relay, RelayKey, Verdict
 from salsa_agent.core.settings import Verify
-from salsa_agent.core.token_bucket import Bucket
+from salsa_agent.core.verification.best import as_best, last_resort
+from salsa_agent.core.verification.records import MAX_ADDRESSES, Record, Way
+from salsa_agent.core.verification.schedule import JITTER, PROOF, YOUNG, Failure, Failures
+from salsa_agent.core.verification.servers import Caller, MailServer, MailServers, caller_for
+from salsa_agent.core.verification.verdicts import settles
 
 AT_ONCE = 4  # D2
+SHARE = 2  # D11: places for the relays of one link while those of another wait
 ENOUGH = 2  # D2: not beyond the second `ok`
-BUDGET, REFILL = 10, 5.0  # D1: conversations with one relay, and seconds for one more
-FIRST_DELAY, LAST_DELAY, JITTER = 30.0, 1800.0, 0.1  # D5
-LAST_REPORTED_DELAY = 300.0  # D6
+MAX_PROOFS = 256  # reported relays that were found `ok` and are remembered
+
+Relays = Sequence[Relay]
 
 
-@dataclass(slots=True)
-class _Record:
-    """What is known of one relay of the list."""
+class Reach(NamedTuple):
+    """Where relays are spoken to.
 
-    verdict: Verdict = Verdict.UNVERIFIED
-    reason: str = ""
-    starttls: bool | None = None
-    counts: bool = False  # the verdict counts for the decision
-    owed: bool = True  # a check is owed (D8), whether the old verdict counts meanwhile (D1's budget) or not
-    forced: bool = False  # counts as failed for the decision until its check ends (E4)
-    running: Check | None = None
-    addresses: frozenset[IPAddress] = frozenset()  # those that the verdict or the running check is about
-    again_at: float | None = None  # the next check of a relay that owes none (D5)
-    delay: float = 0.0  # the last of D5's delays; 0: none yet
-    ok_since: float | None = None
-    bucket: Bucket = field(default_factory=lambda: Bucket(BUDGET, REFILL))
+    `addresses`: of each relay, best first; None while they are being looked up. `links`: the indexes of the links by
+    name. `versions`: the IP versions of which a missing route is waited for (rule D1).
+    """
 
-    def settled(self) -> Verdict:
-        """The verdict as the decision reads it: `UNVERIFIED` while it has to wait."""
-        if self.counts:
-            return self.verdict
-        return Verdict.FAILED if self.forced else Verdict.UNVERIFIED
+    addresses: Mapping[RelayKey, tuple[IPAddress, ...] | None]
+    links: Mapping[str, int] = {}
+    versions: tuple[int, ...] = (4, 6)
+
+
+class _Running(NamedTuple):
+    """A check that holds one of D2's places. `link`: whose relays share places with others (D11)."""
+
+    check: Check
+    begun: float
+    link: str
 
 
 class Checks:
-    """The verdicts on the relays of the list."""
+    """The verdicts on the relays of the list of C6 and of those of the senders (C11), which share them."""
 
     def __init__(self, seed: int) -> None:
-        self._records: dict[RelayKey, _Record] = {}
-        self._away: dict[RelayKey, Bucket] = {}  # budgets of relays that left the list
+        self._records: dict[RelayKey, Record] = {}
+        self._places: dict[int, _Running] = {}  # until all conversations of a check are over
+        self._servers = MailServers()
+        self._failures = Failures()
+        self._proofs: dict[RelayKey, float] = {}  # until when others than root cannot report it (D6)
         self._random = Random(seed)  # noqa: S311 - spreads checks over time, nothing secret
         self._serial = 0
+        self._blocked_until: float | None = None  # when a bound allows a check that is due
 
-    # --- the list and its verdicts
+    # --- the lists and their verdicts
 
-    def follow(self, relays: Sequence[Relay], now: float, *, complete: bool = True) -> list[Command]:
-        """Take the list of a new round in; what left it is forgotten, but for its budget.
+    def begin_round(self, now: float) -> None:
+        """A new round begins: each link has D11's number of servers again."""
+        self._servers.begin_round(now)
 
-        `complete`: no relay can come any more, so that those that are missing are not in the list.
-        """
+    def set_relays(self, lists: Sequence[Relays], *, complete: bool = True) -> list[Command]:
+        """Take the lists of a round in. `complete`: what is not in them is gone."""
+        relays: dict[RelayKey, Relay] = {}
+        for relay in (relay for one in lists for relay in one):
+            known = relays.setdefault(relay.key, relay)
+            if relay.administrator and not known.administrator:
+                relays[relay.key] = known._replace(administrator=True)
         commands: list[Command] = []
-        listed = {relay.key for relay in relays}
-        for key in [key for key in self._records if complete and key not in listed]:
-            record = self._records.pop(key)
-            commands += _abandon(record)
-            self._away[key] = record.bucket
-        self._away = {key: bucket for key, bucket in self._away.items() if not bucket.full(now)}
-        for key in listed - self._records.keys():
-            self._records[key] = _Record()
-            if key in self._away:
-                self._records[key].bucket = self._away.pop(key)
+        for key in [key for key in self._records if complete and key not in relays]:
+            commands += self._abandon(self._records.pop(key))
+        for key, relay in relays.items():
+            self._records.setdefault(key, Record(relay)).relay = relay
         return commands
 
-    def owe_all(self, *, restart: bool, enabled: bool) -> list[Command]:
-        """Every verdict has to be made anew; it stands in the list until then (D8, `Refresh`).
+    def recheck_all(self, now: float, *, enabled: bool, by_root: bool) -> None:
+        """`Refresh`: every verdict has to be made anew, and stands in the list until then (D8).
 
-        Without verification no new one comes: there only reports are forgotten.
-
-        `restart`: the network changed, so running conversations are void and D5's delays start over.
+        Without verification no new one comes: there only reports are forgotten. What anyone but root asks for leaves
+        young verdicts as they are (D11).
         """
-        commands: list[Command] = []
         for record in self._records.values():
-            record.counts = record.forced = False
-            record.owed = True
-            record.again_at = None
-            if not enabled:
-                record.verdict, record.reason = Verdict.UNVERIFIED, ""
-            if restart:
-                commands += _abandon(record)
-                record.delay = 0.0
-                record.ok_since = None
+            if by_root or record.checked_at is None or now - record.checked_at >= YOUNG:
+                _expect_check(record, enabled=enabled)
+
+    def network_changed(self, *, enabled: bool) -> list[Command]:
+        """Every verdict has to be made anew (D8), conversations are void, and delays start over (D5, D9)."""
+        commands = [command for record in self._records.values() for command in self._abandon(record)]
+        commands += self._end_lingering()
+        self._failures.clear()
+        for record in self._records.values():
+            _expect_check(record, enabled=enabled)
+            record.delay, record.ok_since, record.ok_here, record.doubt_until = 0.0, None, False, None
         return commands
 
     def clear(self) -> list[Command]:
         """What is asked of a relay changed: no old verdict says anything."""
-        commands: list[Command] = []
-        for key, record in self._records.items():
-            commands += _abandon(record)
-            self._away[key] = record.bucket
+        commands = [command for record in self._records.values() for command in self._abandon(record)]
+        commands += self._end_lingering()
         self._records.clear()
+        self._failures.clear()
         return commands
 
     def listed(self, relay: Relay) -> ListedRelay:
         """The relay with the verdict that stands."""
-        record = self._records.get(relay.key, _NOTHING_KNOWN)
-        return ListedRelay(relay, record.verdict, record.reason, record.starttls)
+        return self._records.get(relay.key, Record(relay)).listed(relay)
 
-    # --- reports
+    # --- reports (D6)
+
+    def report_refused(self, key: RelayKey, now: float) -> bool:
+        """Whether reports on this relay by others than root are refused: one was just found to be wrong."""
+        return now < self._proofs.get(key, 0.0)
 
     def report(self, key: RelayKey, reason: str, now: float, *, enabled: bool) -> list[Command]:
-        """A user's word that this relay fails (D6); without verification it is brought back by time alone."""
+        """A user's word that this relay fails, to be verified at once; without verification time brings it back."""
         record = self._records.get(key)
         if record is None:
             return []
-        commands = _abandon(record)
-        if record.verdict is Verdict.FAILED and record.counts:
-            record.reason = reason
-            return commands
-        result = CheckResult(Verdict.FAILED, reason, record.starttls)
-        self._conclude(record, result, record.addresses, now, longest=LAST_REPORTED_DELAY)
-        if not enabled:
+        commands = self._abandon(record)
+        record.report(reason, now)
+        if enabled:
+            record.check_due, record.reported, record.not_before, record.known = True, True, now, {}
+        elif record.again_at is None:
             record.again_at = now + self._jittered(record.delay)
         return commands
 
-    def owe(self, key: RelayKey) -> None:
-        """This relay is published without waiting: have it verified (D6), unless it failed, too, and D5 has it."""
+    def check_soon(self, key: RelayKey) -> None:
+        """This relay is published without waiting: have it verified, unless it failed, too, and D5 has it."""
         record = self._records.get(key)
         if record is not None and record.verdict is not Verdict.FAILED:
-            record.owed = True
+            record.check_due = True
 
-    def revive(self, now: float) -> None:
-        """Without verification, a reported relay whose time is over is `unverified` again (D6)."""
+    def expire_reports(self, now: float) -> None:
+        """Without verification, a reported relay whose time is over is `unverified` again."""
         for record in self._records.values():
             if record.again_at is not None and record.again_at <= now:
-                record.verdict, record.reason, record.again_at, record.ok_since = Verdict.UNVERIFIED, "", None, now
+                record.verdict, record.reason = Verdict.UNVERIFIED, ""
+                record.again_at, record.ok_since = None, now
 
     # --- deciding
 
-    def best(self, relays: Sequence[Relay], static: Sequence[RelayEntry], *, enabled: bool) -> Best | None:
-        """The best relay (D2, D3, D4); None while the decision has to wait for a verdict."""
+    def best(self, relays: Relays, resort: RelayKey | None, *, enabled: bool) -> Best | None:
+        """The best relay of a list (D2, D3, D4); None while the decision has to wait for a verdict."""
         for relay in relays:
-            record = self._records.get(relay.key, _NOTHING_KNOWN)
+            record = self._records.get(relay.key) or Record(relay)
             if not enabled:
                 if record.verdict is not Verdict.FAILED:
-                    return _as_best(relay)
+                    return as_best(relay)
                 continue
             verdict = record.settled()
             if verdict is Verdict.OK:
-                return _as_best(relay)
+                return as_best(relay)
             if verdict is Verdict.UNVERIFIED:
                 return None
-        return last_resort(relays, static)
+        return last_resort(relays, resort)
 
-    def force(self, relays: Sequence[Relay]) -> None:
+    def assume_failed(self, relays: Relays) -> None:
         """The round is at its cap: what has no verdict counts as failed until its check ends (E4)."""
         for relay in relays:
             record = self._records[relay.key]
-            record.forced = not record.counts
+            record.assumed_failed = not record.counts
 
     # --- conversations
 
-    def step(
-        self, relays: Sequence[Relay], addresses: Mapping[RelayKey, tuple[IPAddress, ...] | None], now: float
-    ) -> list[Command]:
-        """Start the conversations that are due. `addresses`: None while they are being looked up."""
+    def start_checks(self, lists: Sequence[Relays], reach: Reach, verify: Verify, now: float) -> list[Command]:
+        """Start the checks that are due and may begin now. The relays of the first list go before the others."""
         commands: list[Command] = []
-        for relay in relays:
-            commands += self._notice_addresses(relay.key, addresses[relay.key])
-        free = AT_ONCE - sum(record.running is not None for record in self._records.values())
-        for relay in self._due(relays, now):
-            where = addresses[relay.key]
-            record = self._records[relay.key]
-            if where is None:
-                continue
-            if not where:
-                self._conclude(record, CheckResult(Verdict.FAILED, "no address known"), frozenset(), now)
-                continue
-            if free == 0:
-                break
-            if not record.bucket.take(now):
-                if record.verdict is not Verdict.UNVERIFIED:  # D1: the last verdict stands until the budget allows
-                    record.counts = record.owed = True
-                continue
-            free -= 1
-            self._serial += 1
-            record.running = Check(self._serial, relay.key, where)
-            record.addresses = frozenset(where)
-            commands.append(record.running)
+        for relay in _each(lists):
+            commands += self._set_addresses(self._records[relay.key], reach, verify)
+        self._blocked_until = None
+        waiting = [record for record in self._due(lists, now) if not self._needs_no_check(record, reach, now)]
+        for record in self._in_turn(waiting):
+            if len(self._places) < AT_ONCE and record.running is None:
+                commands += self._start(record, reach, now)
         return commands
 
-    def _notice_addresses(self, key: RelayKey, where: tuple[IPAddress, ...] | None) -> list[Command]:
-        """D8: a relay with changed addresses owes a check."""
-        record = self._records[key]
-        if where is None or record.addresses == frozenset(where) or (record.owed and record.running is None):
-            return []
-        record.counts, record.owed = False, True
-        return _abandon(record)
+    def record_result(self, check: Check, result: CheckResult, lingering: Iterable[IPAddress], now: float) -> bool:
+        """Take the verdict of a check in, for all relays that lead to its servers; False if nobody waited for it.
 
-    def conclude(self, check: Check, result: CheckResult, now: float) -> bool:
-        """Take the end of a conversation in; False if it is not one that was waited for."""
+        `lingering`: the addresses with which a conversation is still being ended.
+        """
         record = self._records.get(check.key)
-        if record is None or record.running != check:
+        place = self._places.get(check.serial)
+        if record is None or place is None or record.running != check:
             return False
-        self._conclude(record, result, frozenset(check.addresses), now)
+        results = _by_address(check, result)
+        still = tuple(lingering)
+        port = check.key.port
+        contacted = [one.ip for one in result.servers if one.contacted] if result.servers else check.addresses
+        self._servers.settle(
+            check.serial, [MailServer(ip, port) for ip in contacted], [MailServer(ip, port) for ip in still]
+        )
+        if not still:
+            del self._places[check.serial]
+        others = [
+            other for other in self._records.values() if other is not record and _served(other, record, place.begun)
+        ]
+        known = {ip: one for ip, one in (record.known | results).items() if ip in record.addresses}
+        if record.known or settles(result, administrator=record.relay.administrator):
+            result = record.resolved(known) or result
+        self._conclude(record, result, known, now)
+        for other in others:
+            self._share(other, results, now)
         return True
 
-    def plan(self, relays: Sequence[Relay], best: Best, settings: Verify, now: float) -> None:
-        """When relays are verified again (D5): the failed ones before the best, and the best itself."""
-        none_ok = not any(self._records[relay.key].verdict is Verdict.OK for relay in relays)
-        before = True
-        for relay in relays:
-            record = self._records[relay.key]
-            here = relay.key == RelayKey(best.host, best.port)
-            if record.verdict is Verdict.FAILED and (before or none_ok):
+    def conversations_ended(self, check: Check) -> None:
+        """Nothing of this check is left: its place and its servers are free."""
+        self._places.pop(check.serial, None)
+        self._servers.release(check.serial)
+
+    def plan(self, choices: Iterable[tuple[Relays, Best]], verify: Verify, now: float) -> None:
+        """When relays are verified again (D5): of each list the failed ones before its best, and the best itself."""
+        failed: set[RelayKey] = set()
+        best_ones: set[RelayKey] = set()
+        for relays, best in choices:
+            best_key = RelayKey(best.host, best.port)
+            best_ones.add(best_key)
+            none_ok = not any(self._records[relay.key].verdict is Verdict.OK for relay in relays)
+            for relay in relays:
+                if relay.key == best_key and not none_ok:
+                    break
+                failed.add(relay.key)
+        for key, record in self._records.items():
+            if record.doubt_until is not None:
+                continue
+            if record.verdict is Verdict.FAILED and (key in failed or key in best_ones):
                 if record.again_at is None:
                     record.again_at = now + self._jittered(record.delay)
-            elif record.verdict is Verdict.OK and here and settings.interval:
+            elif record.verdict is Verdict.OK and key in best_ones and verify.interval:
                 if record.again_at is None:
-                    record.again_at = now + settings.interval
+                    record.again_at = now + verify.interval
             else:
                 record.again_at = None
-            before = before and not here
 
-    def due(self, relays: Sequence[Relay], now: float) -> float | None:
-        """When `step` has something to do that no event announces."""
+    def due(self, now: float) -> float | None:
+        """When `start_checks` has something to do that no event announces."""
         times = [record.again_at for record in self._records.values() if record.again_at is not None]
-        times += [self._records[relay.key].bucket.ready_at(now) for relay in self._due(relays, now)]
+        if self._blocked_until is not None:
+            times.append(self._blocked_until)
         return min((time for time in times if time > now), default=None)
 
-    def _due(self, relays: Sequence[Relay], now: float) -> list[Relay]:
-        """In the order of the list: those that owe a check, up to the second `ok` (D2), and those whose time came."""
-        due: list[Relay] = []
-        good = 0
-        for relay in relays:
-            record = self._records[relay.key]
-            good += record.counts and record.verdict is Verdict.OK
-            came = record.again_at is not None and record.again_at <= now
-            if record.running is None and (came or (record.owed and good < ENOUGH)):
-                due.append(relay)
-        return due
+    # --- which, and where
+
+    def _due(self, lists: Sequence[Relays], now: float) -> list[Record]:
+        """Those whose check is due, up to the second `ok` of each list (D2), and those whose time came."""
+        due: dict[RelayKey, Record] = {}
+        for relays in lists:
+            good = 0
+            for relay in relays:
+                record = self._records[relay.key]
+                good += record.counts and record.verdict is Verdict.OK
+                came = record.again_at is not None and record.again_at <= now
+                wanted = record.check_due and (good < ENOUGH or record.reported)
+                if record.running is None and (came or wanted):
+                    due[relay.key] = record
+        return list(due.values())
+
+    def _in_turn(self, waiting: Sequence[Record]) -> Iterator[Record]:
+        """In their order, but first those whose link holds less than its share of the places (D11)."""
+        for record in waiting:
+            link = record.relay.interface
+            if link and sum(place.link == link for place in self._places.values()) < SHARE:
+                yield record
+        yield from waiting
+
+    def _set_addresses(self, record: Record, reach: Reach, verify: Verify) -> list[Command]:
+        """D8: with changed addresses a relay's check is due."""
+        where = reach.addresses.get(record.relay.key)
+        if where is None:
+            return []
+        record.addresses = where[:MAX_ADDRESSES]
+        record.way = _way(record.relay, record.addresses, reach, verify)
+        if record.judged == frozenset(record.addresses) or (record.check_due and record.running is None):
+            return []
+        record.counts, record.check_due, record.fresh, record.known = False, True, True, {}
+        return self._abandon(record)
+
+    def _needs_no_check(self, record: Record, reach: Reach, now: float) -> bool:
+        """Conclude without a conversation where it has no address, or where its servers' failures still stand."""
+        if reach.addresses.get(record.relay.key) is None:
+            return True
+        if not record.addresses:
+            self._conclude(record, CheckResult(Verdict.FAILED, "no address known"), {}, now)
+            return True
+        if not record.fresh:
+            return False
+        record.fresh = False
+        standing = {ip: found for ip in record.addresses if (found := self._failures.get(ip, record.way, now))}
+        record.delay = max(self._failures.last_delay(ip, record.way) for ip in record.addresses)
+        record.known |= {ip: failure.result for ip, failure in standing.items()}
+        result = record.resolved(record.known)
+        if result is None:
+            return False
+        delay = record.delay
+        record.conclude(result, now)
+        record.delay, record.again_at = delay, max(failure.until for failure in standing.values())
+        return True
+
+    def _start(self, record: Record, reach: Reach, now: float) -> list[Command]:
+        """Begin the check, unless a bound on its servers stands against it (D1, D11)."""
+        wanted, caller = record.servers(), caller_for(record.relay)
+        if self._servers.busy(wanted):
+            return []
+        servers = self._servers.allowed(wanted, caller, now)
+        if not servers:
+            self._hold_back(record, caller, now)
+            return []
+        ready = self._servers.ready_at(servers, caller, now)
+        if ready > now:
+            self._wake(ready)
+            if record.verdict is not Verdict.UNVERIFIED:  # D1: the last verdict stands until the budget allows
+                record.counts = record.check_due = True
+            return []
+        self._serial += 1
+        way = record.way
+        assert way is not None  # it has addresses
+        check = Check(
+            self._serial,
+            record.relay.key,
+            tuple(server.ip for server in servers),
+            way.ifindex,
+            way.implicit_tls,
+            way.tls,
+            record.relay.administrator,
+            reach.versions,
+        )
+        self._servers.reserve(check.serial, servers, caller, now)
+        self._places[check.serial] = _Running(check, now, record.relay.interface)
+        record.running, record.judged = check, frozenset(record.addresses)
+        if record.verdict is Verdict.UNVERIFIED:
+            record.reason = ""  # D11's, of before
+        return [check]
+
+    def _hold_back(self, record: Record, caller: Caller, now: float) -> None:
+        """D11: no server is left for this relay. A verdict that counts stands until there is one again."""
+        if (when := self._servers.allowed_at(now, caller)) is not None:
+            self._wake(when)
+        if record.counts or self._servers.may_be_allowed(caller):
+            return
+        record.verdict, record.reason, record.assumed_failed = Verdict.UNVERIFIED, "D11", True
+
+    def _conclude(
+        self, record: Record, result: CheckResult, known: Mapping[IPAddress, CheckResult], now: float
+    ) -> None:
+        reported, way = record.reported, record.way
+        record.conclude(result, now)
+        if record.verdict is Verdict.OK and reported:
+            self._prove(record.relay.key, now)
+        for ip, one in known.items():
+            if one.verdict is Verdict.OK:
+                self._failures.forget(ip, way)
+            elif record.verdict is Verdict.FAILED:
+                self._failures.record(ip, way, Failure(one, record.delay, now + record.delay * (1 - JITTER)), now)
+
+    def _share(self, record: Record, results: Mapping[IPAddress, CheckResult], now: float) -> None:
+        """A conversation for another relay was with a server of this one, too (D1)."""
+        mine = {ip: result for ip, result in results.items() if ip in record.addresses}
+        result = record.resolved(record.known | mine)
+        if result is not None and mine:
+            self._conclude(record, result, mine, now)
+        elif record.check_due:
+            record.known |= mine
+
+    def _prove(self, key: RelayKey, now: float) -> None:
+        """D6: it was reported and is `ok`."""
+        proofs = {one: until for one, until in self._proofs.items() if now < until and one != key}
+        if len(proofs) >= MAX_PROOFS:
+            del proofs[next(iter(proofs))]
+        self._proofs = proofs | {key: now + PROOF}
+
+    # --- ending
+
+    def _abandon(self, record: Record) -> list[Command]:
+        """End the running check of a relay at once."""
+        if record.running is None:
+            return []
+        check, record.running = record.running, None
+        self.conversations_ended(check)
+        return [Abandon(check)]
+
+    def _end_lingering(self) -> list[Command]:
+        """D1: what is still being ended at a change of the network stands in nobody's way."""
+        checks = [place.check for place in self._places.values()]
+        for check in checks:
+            self.conversations_ended(check)
+        return [Abandon(check) for check in checks]
+
+    def _wake(self, when: float) -> None:
+        self._blocked_until = when if self._blocked_until is None else min(self._blocked_until, when)
 
     def _jittered(self, delay: float) -> float:
         return delay * self._random.uniform(1 - JITTER, 1 + JITTER)
 
-    def _conclude(
-        self,
-        record: _Record,
-        result: CheckResult,
-        addresses: frozenset[IPAddress],
-        now: float,
-        longest: float = LAST_DELAY,
-    ) -> None:
-        if result.verdict is Verdict.OK:
-            if record.verdict is not Verdict.OK or record.ok_since is None:
-                record.ok_since = now
-        else:
-            steady = record.ok_since is not None and now - record.ok_since >= record.delay
-            doubled = max(record.delay, min(record.delay * 2, longest))
-            record.delay = FIRST_DELAY if record.delay == 0 or steady else doubled
-            record.ok_since = None
-        record.verdict, record.reason, record.starttls = result.verdict, result.reason, result.starttls
-        record.counts, record.owed, record.forced = True, False, False
-        record.running, record.again_at = None, None
-        record.addresses = addresses
+
+def _each(lists: Sequence[Relays]) -> Iterator[Relay]:
+    """Each relay of the lists once."""
+    yield from {relay.key: relay for relays in reversed(lists) for relay in relays}.values()
 
 
-_NOTHING_KNOWN = _Record()
+def _expect_check(record: Record, *, enabled: bool) -> None:
+    record.counts = record.assumed_failed = record.fresh = False
+    record.check_due = True
+    record.again_at, record.known = None, {}
+    if not enabled:
+        record.verdict, record.reason = Verdict.UNVERIFIED, ""
 
 
-def last_resort(relays: Sequence[Relay], static: Sequence[RelayEntry]) -> Best:
-    """D3: the entry of the list for the first static relay, whatever its verdict; else none."""
-    return next((_as_best(relay) for relay in relays if static and relay.key == static[0]), Best())
+def _way(relay: Relay, addresses: Iterable[IPAddress], reach: Reach, verify: Verify) -> Way:
+    """How the relay is spoken to. What came from SRV records must prove its name (C12)."""
+    tls = "valid" if relay.srv else verify.tls
+    of_link = not relay.administrator and any(map(is_internal, addresses))
+    ifindex = reach.links.get(relay.interface, 0) if of_link else 0
+    return Way(relay.key.port, relay.implicit_tls, tls, relay.key.host if tls == "valid" else "", ifindex)
 
 
-def first_not_failed(listed: Sequence[ListedRelay], static: Sequence[RelayEntry]) -> Best:
-    """D6: what is published right after a report; D3 where all have failed."""
-    standing = next((one.relay for one in listed if one.verdict is not Verdict.FAILED), None)
-    return last_resort([one.relay for one in listed], static) if standing is None else _as_best(standing)
+def _served(record: Record, spoken_to: Record, begun: float) -> bool:
+    """Whether the conversations for `spoken_to` say something about this relay, too."""
+    return (
+        record.running is None and record.way is not None and record.way == spoken_to.way and begun >= record.not_before
+    )
 
 
-def _as_best(relay: Relay) -> Best:
-    return Best(relay.key.host, relay.key.port, relay.source)
-
-
-def _abandon(record: _Record) -> list[Command]:
-    if record.running is None:
-        return []
-    check, record.running = record.running, None
-    return [Abandon(check)]
+def _by_address(check: Check, result: CheckResult) -> dict[IPAddress, CheckResult]:
+    """What came of each address. Where the result does not say: a failure of all, a success at the first."""
+    if result.servers:
+        return {one.ip: one.result for one in result.servers if one.result.verdict is not Verdict.UNVERIFIED}
+    return dict.fromkeys(check.addresses if result.verdict is Verdict.FAILED else check.addresses[:1], result)

@@ -39,6 +39,7 @@ class Cache:
 
     def __init__(self) -> None:
         self._entries: dict[Question, _Entry] = {}
+        self._carried: dict[tuple[str, RRType], tuple[Answer, float]] = {}  # found on earlier networks, and when
 
     def get(self, question: Question) -> CachedAnswer | None:
         """What is known; None: it has to be asked."""
@@ -62,6 +63,8 @@ class Cache:
         if answer.outcome is Outcome.FAILED:
             entry.retry_at = now + RETRY_AFTER[min(entry.failures, len(RETRY_AFTER) - 1)]
             entry.failures += 1
+            if entry.found is None and (carried := self._carried.get((question.name, question.rtype))) is not None:
+                entry.found, entry.found_at = carried
             if entry.found is not None and now < entry.found_at + STALE_FOR:
                 entry.current = CachedAnswer(entry.found, entry.found_at + STALE_FOR, failing=True)
             else:
@@ -69,6 +72,7 @@ class Cache:
                 entry.current = CachedAnswer(answer, float("inf"), failing=True)
             return
         entry.failures = 0
+        self._carried.pop((question.name, question.rtype), None)
         if answer.outcome is Outcome.NONE:
             entry.found = None
             limit = MAX_NEGATIVE_TTL
@@ -91,12 +95,17 @@ class Cache:
             entry.failures = 0
 
     def clear(self) -> None:
-        """The network changed: nothing of the old one survives."""
+        """The network changed: nothing of the old one survives. Only SRV sets stand where their lookup fails (E5)."""
+        for question, entry in self._entries.items():
+            if not question.of_network and entry.found is not None:
+                self._carried[question.name, question.rtype] = entry.found, entry.found_at
         self._entries.clear()
 
     def keep(self, questions: Iterable[Question]) -> None:
         """Let go of everything that is no longer asked."""
         wanted = frozenset(questions)
+        names = {(question.name, question.rtype) for question in wanted}
+        self._carried = {key: found for key, found in self._carried.items() if key in names}
         self._entries = {q: entry for q, entry in self._entries.items() if q in wanted}
 
     def due(self, bearing: Iterable[Question]) -> float | None:

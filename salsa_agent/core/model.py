@@ -88,7 +88,7 @@ class Link:
 
 
 def number_of(ip: IPAddress) -> int:
-    """The address as a number; an IPv6 address is above all of IPv4, so that no two are the same."""
+    """The address as a number, so that those of both families can be sorted together; IPv6 is above all of IPv4."""
     return int(ip) | FIRST_IPV6 if isinstance(ip, IPv6Address) else int(ip)
 
 
@@ -107,13 +107,14 @@ class HostAddress:
     flags: int
     preferred: bool = True
     prefixlen: int | None = None
-    number: int = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "number", number_of(self.ip))
+    @property
+    def number(self) -> int:
+        """Its place among all addresses, see `number_of`."""
+        return number_of(self.ip)
 
     def __hash__(self) -> int:
-        return self.number ^ self.index  # that of `ip` makes a text first, and there may be 10,000
+        return int(self.ip) ^ self.index  # an address hashes itself as text, twice as slow; there may be 10,000
 
 
 @dataclass(frozen=True, slots=True)

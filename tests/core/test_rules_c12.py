@@ -8,12 +8,12 @@ from math import log
 
 import pytest
 
-from salsa_agent.core.model import DomainRoute, Outcome, RelayKey, RRType, Server, SrvEntry
+from salsa_agent.core.model import DomainRoute, RelayKey, RRType, Server, SrvEntry
 from salsa_agent.core.selection.exchanges import spread
 from salsa_agent.core.selection.srv import weight_order
-from salsa_agent.core.settings import Settings
+from salsa_agent.core.settings import Policy, Settings
 from tests.core.selecting import Selecting, drops, entry, keys, on, srv
-from tests.core.sim import FAILED, NXDOMAIN, at
+from tests.core.sim import FAILED, at
 
 TLS, STARTTLS = "_submissions._tcp.home.example", "_submission._tcp.home.example"
 
@@ -246,7 +246,10 @@ def test_e5_an_srv_set_belongs_to_its_domain_and_not_to_the_network() -> None:
     assert {question.rtype for question in world.asked if not question.of_network} == {RRType.SRV}
 
 
-def test_c12_a_set_that_is_not_there_is_no_failure() -> None:
+def test_c12_a_target_may_be_at_a_private_address_of_any_link() -> None:
     world = home()
-    assert NXDOMAIN.outcome is Outcome.NONE
-    assert world.run().settled
+    world.hosts = (*world.hosts, on("10.1.0.7", 3, 16))
+    world.settings = replace(world.settings, policy=Policy(internal=False))
+    world.host("a.home.example", at("10.1.0.25"))
+    world.srv(TLS, srv("0:1:465:a.home.example."))
+    assert keys(world.run().relays) == ["static a.home.example:465"]

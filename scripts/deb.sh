@@ -9,7 +9,7 @@ rm -rf "$built"
 mkdir -p "$built/salsa-agent" "$cache" dist
 # the build takes place in a copy of the tree, with this one's virtual environment and libraries
 export SALSA_VENV="$venv" SALSA_CACHE="$cache"
-cp -R run scripts salsa_agent man completions examples systemd dbus networkmanager debian pyproject.toml README.md "$built/salsa-agent"
+cp -R run scripts salsa_agent man completions examples systemd dbus networkmanager debian pyproject.toml requirements README.md "$built/salsa-agent"
 (
 	cd "$built/salsa-agent"
 	# the system's own tools, whatever comes first for this user

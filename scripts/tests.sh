@@ -42,7 +42,7 @@ if is_root && may; then
 	spaces=
 elif ! is_root && may --user --map-root-user --net; then
 	spaces="--user --map-root-user --net"
-	(work=$(mktemp -d) && . scripts/lib/stage.sh && find_libraries && rm -rf "$work") # from inside no index is in reach
+	(. scripts/lib/stage.sh && find_libraries) # from inside no index is in reach
 	say "run: in a user namespace, as root of which most tests run that need root"
 else
 	say "run: without namespaces, which are not to be had here: what the tests that need them would show stays unseen"

@@ -35,7 +35,7 @@ find_python() {
 ensure_venv() {
 	[ -z "${SALSA_VENV-}" ] || return 0
 	suffix=
-	extras=${1-}
+	lock=requirements/${1:-run}.txt
 	if [ -n "${SALSA_PYTHON-}" ]; then
 		{ suits "$SALSA_PYTHON" && makes_venvs "$SALSA_PYTHON"; } ||
 			fail 1 "SALSA_PYTHON: $SALSA_PYTHON is no Python from 3.11 to 3.14 with the venv module"
@@ -44,7 +44,7 @@ ensure_venv() {
 	fi
 	[ -z "$suffix" ] || venv=$cache/venv$suffix
 	stamp="$venv/salsa-${1:-run}"
-	wanted=$(cksum <pyproject.toml)
+	wanted=$(cksum <"$lock")
 	[ ! -x "$venv/bin/python" ] || "$venv/bin/python" -c '' 2>/dev/null || rm -rf "$venv" # its Python is gone
 	if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && [ -x "$venv/bin/salsa-agent" ]; then
 		return 0
@@ -54,9 +54,26 @@ ensure_venv() {
 		say "making a virtual environment in $venv with $python ($("$python" -V))"
 		"$python" -m venv --clear "$venv" || fail 1 "the virtual environment could not be made in $venv"
 	fi
-	say "installing the libraries named in pyproject.toml into $venv"
-	pip install --editable ".${extras:+[$extras]}" || fail 1 "the libraries could not be installed; is the Python package index within reach?"
+	say "installing the libraries of $lock into $venv"
+	# of the very files that the lock names by their hashes, and as they come: nothing is built here
+	pip install --require-hashes --no-deps --only-binary :all: --requirement "$lock" ||
+		fail 1 "the libraries could not be installed; is the Python package index within reach?"
+	link_project
 	printf '%s\n' "$wanted" >"$stamp"
+}
+
+# link_project: the virtual environment runs the program from this directory
+link_project() {
+	site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	rm -rf "$site"/__editable__*salsa_agent* "$site"/salsa_agent-*.dist-info # of an earlier version of this script
+	printf '%s\n' "$PWD" >"$site/salsa-agent.pth"
+	for command in salsa-agent:agent salsactl:salsactl.main; do
+		cat >"$venv/bin/${command%%:*}" <<-END
+			#!/bin/sh
+			exec "\$(dirname "\$(readlink -f "\$0")")/python" -P -m salsa_agent.cli.${command##*:} "\$@"
+		END
+		chmod 755 "$venv/bin/${command%%:*}"
+	done
 }
 
 # pip ARGUMENTS, with a home of its own where there is none

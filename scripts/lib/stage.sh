@@ -76,10 +76,7 @@ place() {
 # find_libraries: set `libraries` to the directory with the libraries that the program needs, as plain modules
 find_libraries() {
 	ensure_venv
-	"$venv/bin/python" -c '
-import tomllib
-print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' >"$work/requirements"
-	libraries=$cache/libraries-$(cksum <"$work/requirements" | tr ' ' -)
+	libraries=$cache/libraries-$(cksum <requirements/run.txt | tr ' ' -)
 	[ -d "$libraries" ] || fetch "$libraries"
 }
 
@@ -97,7 +94,7 @@ fetch() {
 	mkdir -p "$cache"
 	fetched=$(mktemp -d "$cache/fetched.XXXXXX")
 	pip install --target "$fetched" --no-compile --only-binary :all: --platform any --implementation py --abi none \
-		--python-version 3.11 --requirement "$work/requirements" || {
+		--python-version 3.11 --require-hashes --no-deps --requirement requirements/run.txt || {
 		rm -rf "$fetched"
 		fail 1 "the libraries could not be fetched; is the Python package index within reach?"
 	}

@@ -13,13 +13,19 @@ from salsa_agent.bus.connection import BusConnection, BusGone
 from salsa_agent.bus.interface import INTERFACE, METHODS, NAME, PATH, PROPERTIES, PROPERTY_TYPES
 from salsa_agent.bus.name_owner import CALL_TIME, DAEMON, BusError, address_of, open_bus
 
-ROUND_TIME = 75.0  # seconds; two rounds (design E4: 30 s each), for a `Refresh` during one is answered by the next
-
 # errors with which a bus says that nobody is there to answer (D-Bus Specification, org.freedesktop.DBus.Error.*)
+_NOT_STARTED = "org.freedesktop.systemd1."  # the unit is not enabled, or masked
 _NOBODY = ("ServiceUnknown", "NameHasNoOwner", "NoReply", "Timeout", "TimedOut", "Disconnected", "Spawn.")
 
 
-_NOTHING = {"BestRelay": "", "BestRelayPort": 0, "BestRelaySource": "none", "State": "starting"}
+# what stands for properties that an agent of an older version lacks, or that are not known yet
+_NOTHING = {
+    "BestRelay": "", "BestRelayPort": 0, "BestRelaySource": "none", "BestRelayTls": "", "Relays": [], "Senders": [],
+    "State": "starting",
+}  # fmt: skip
+
+
+_ALWAYS = {"BestRelay", "BestRelayPort", "BestRelaySource", "Relays", "Addresses", "State", "LastChanged", "Version"}
 
 
 class CallError(Exception):
@@ -48,21 +54,29 @@ class Client:
     async def properties(self) -> dict[str, Any]:
         """All properties under their D-Bus names, as plain values."""
         found = await self._call(_get_all(NAME))
-        if not isinstance(found, dict) or not found.keys() >= PROPERTY_TYPES.keys():
+        if not isinstance(found, dict) or not found.keys() >= _ALWAYS:
             raise CallError(f"what owns the name on {self._where} is no salsa-agent")
-        return found
+        return _NOTHING | found
 
     async def refresh(self) -> None:
-        """Have a round run; returns at its decision."""
-        await self._method("Refresh", timeout=ROUND_TIME)
+        """Have a round run; returns at its decision, or when the agent gives up waiting for it (20 s)."""
+        await self._call(_method("Refresh"))
 
     async def report_failure(self, host: str, port: int, reason: str) -> None:
-        """Say that a relay did not do (design D6)."""
-        await self._method("ReportFailure", host, port, reason)
+        """Say that a relay failed to take mail (rule D6)."""
+        await self._call(_method("ReportFailure", host, port, reason))
+
+    async def relay_for(self, sender: str) -> dict[str, Any]:
+        """The relay for an envelope sender (rule C11): `host`, `port`, `source`, `tls`, and its list, `relays`."""
+        values = await self._values(_method("RelayFor", sender))
+        names = [name for name, _ in METHODS["RelayFor"].out_args]
+        if len(values) != len(names):
+            raise CallError(f"what owns the name on {self._where} is no salsa-agent")
+        return dict(zip(names, values, strict=True))
 
     async def explain(self) -> dict[str, Any]:
         """The questions of the last round and what was dropped, as plain values."""
-        found: dict[str, Any] = await self._method("Explain")
+        found: dict[str, Any] = await self._call(_method("Explain"))
         return found
 
     async def follow(self) -> AsyncGenerator[dict[str, Any] | None, None]:
@@ -133,21 +147,13 @@ class Client:
             )
         )
 
-    async def _method(self, member: str, *body: Any, timeout: float = CALL_TIME) -> Any:
-        return await self._call(
-            Message(
-                destination=NAME,
-                path=PATH,
-                interface=INTERFACE,
-                member=member,
-                signature=METHODS[member].signature,
-                body=list(body),
-            ),
-            timeout,
-        )
-
     async def _call(self, message: Message, timeout: float = CALL_TIME) -> Any:
         """One call: the first value of its reply."""
+        values = await self._values(message, timeout)
+        return values[0] if values else None
+
+    async def _values(self, message: Message, timeout: float = CALL_TIME) -> list[Any]:
+        """One call: the values of its reply."""
         try:
             async with asyncio.timeout(timeout):
                 reply = await self._bus.call(message)
@@ -158,10 +164,12 @@ class Client:
         assert reply is not None
         if reply.message_type is MessageType.ERROR:
             raise self._error(reply)
-        return plain(reply.body[0]) if reply.body else None
+        values: list[Any] = plain(reply.body)
+        return values
 
     def _error(self, reply: Message) -> CallError:
-        if str(reply.error_name).removeprefix("org.freedesktop.DBus.Error.").startswith(_NOBODY):
+        name = str(reply.error_name)
+        if name.startswith(_NOT_STARTED) or name.removeprefix("org.freedesktop.DBus.Error.").startswith(_NOBODY):
             return NotRunning(f"no agent runs on {self._where}")
         text = str(reply.body[0]) if reply.signature.startswith("s") else ""
         return CallError(text or str(reply.error_name))
@@ -174,7 +182,7 @@ class Client:
 async def client(bus: str) -> AsyncIterator[Client]:
     """The agent on `bus`: `auto`, `system`, `session` or an address. Raises NotRunning when there is no such bus.
 
-    `auto`: the first of system and session bus on which the name has an owner or is activatable (design section 5).
+    `auto`: the first of system and session bus on which the name has an owner or is activatable.
     """
     connection, where = await (_find() if bus == "auto" else _open(bus))
     try:
@@ -218,6 +226,17 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(one) for one in value]
     return value
+
+
+def _method(member: str, *body: Any) -> Message:
+    return Message(
+        destination=NAME,
+        path=PATH,
+        interface=INTERFACE,
+        member=member,
+        signature=METHODS[member].signature,
+        body=list(body),
+    )
 
 
 def _get_all(destination: str) -> Message:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from contextlib import suppress
@@ -141,12 +142,25 @@ class PrivateBus:
 
 
 def _directory() -> Path:
-    """A fresh one of mode 0700, in $XDG_RUNTIME_DIR if that can be, else where temporary files go."""
+    """A fresh one of mode 0700, in $XDG_RUNTIME_DIR if that can be, else where temporary files go.
+
+    Nowhere where another user could put something else in its place: `sudo` may keep the environment of its user.
+    """
     failure = OSError(errno.ENAMETOOLONG, "its path would be too long")
     for parent in (os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp is safe
         if parent.startswith("/") and len(os.fsencode(parent)) <= _MAX_PARENT:
             try:
+                _refuse_others_directory(parent)
                 return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
             except OSError as error:
                 failure = error
     raise failure
+
+
+def _refuse_others_directory(path: str) -> None:
+    """Raise PermissionError if another user could rename or replace what this directory holds."""
+    status = Path(path).stat()
+    if status.st_mode & stat.S_ISVTX:  # as /tmp is
+        return
+    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(errno.EPERM, f"{path} is another user's")

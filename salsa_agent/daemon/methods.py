@@ -75,7 +75,7 @@ class Methods:
         literal = names.literal(host)
         key = RelayKey(str(literal) if literal else names.canonical(host), port)
         if not key.host or key not in _known(self._engine.publication):
-            raise NoSuchRelay("This relay is in no list and not published.")
+            raise NoSuchRelay("This relay is neither in the list nor in one of a sender, nor published.")
         now = clock()
         if uid != ROOT and self._proven.holds(key, now):
             raise LimitsExceeded("This relay was reported and then found to answer within the last hour.")

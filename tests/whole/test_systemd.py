@@ -126,11 +126,35 @@ def test_unit_runs_with_no_privilege(agent: Booted) -> None:
 
 
 @pytest.mark.parametrize("user", ["root", "nobody"])
-def test_unit_is_activated_by_a_call(agent: Booted, user: str) -> None:
+def test_unit_that_is_enabled_is_activated_by_a_call(agent: Booted, user: str) -> None:
+    agent.run("systemctl", "enable", UNIT)
     assert agent.show(UNIT, "ActiveState") == "inactive"
     said = agent.run("setpriv", "--reuid", user, "--clear-groups", "busctl", "get-property", *OBJECT, "BestRelay")
     assert said.strip() == f's "{RELAY}"'
     agent.until(lambda: agent.show(UNIT, "ActiveState") == "active", "the agent is ready, too")
+
+
+@pytest.mark.parametrize("user", ["root", "nobody"])
+def test_unit_that_is_disabled_is_started_by_no_call(agent: Booted, user: str) -> None:
+    """The activation file names the alias, which `systemctl disable` takes away: any user's call started the unit."""
+    agent.run("systemctl", "enable", UNIT)
+    agent.run("systemctl", "disable", UNIT)
+    as_user = ["setpriv", "--reuid", user, "--clear-groups"]
+    for call in (["get-property", *OBJECT, "BestRelay"], ["call", *OBJECT, "Refresh"]):
+        refused = agent.run(*as_user, "busctl", *call, check=False)
+        assert "Failed to get property" in refused or "Call failed" in refused, refused
+    assert "no agent runs" in agent.run(*as_user, "salsactl", "--bus", "system", "best", check=False)
+    assert agent.show(UNIT, "ActiveState") == "inactive"
+    agent.run("systemctl", "start", UNIT)  # by hand it starts all the same
+    assert get(agent, "BestRelay") == f's "{RELAY}"'
+
+
+def test_unit_has_a_second_wall_behind_the_limits_of_the_agent(agent: Booted) -> None:
+    agent.run("systemctl", "start", UNIT)
+    mebi = 1 << 20
+    wall = {"MemoryHigh": 96 * mebi, "MemoryMax": 128 * mebi, "MemorySwapMax": 64 * mebi, "TasksMax": 32}
+    wall |= {"LimitNOFILE": 1024, "LimitCORE": 0}
+    assert {name: int(agent.show(UNIT, name)) for name in wall} == wall
 
 
 def test_unit_watchdog_restarts_a_hung_agent(agent: Booted) -> None:

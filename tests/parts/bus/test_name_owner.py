@@ -305,6 +305,24 @@ async def test_a_private_bus_falls_back_to_the_temporary_directory(
     await connection.close()
 
 
+@pytest.mark.needs("users")
+@pytest.mark.parametrize(("owner", "mode"), [(NOBODY, 0o700), (0, 0o777), (0, 0o770)])
+async def test_a_private_bus_is_nowhere_where_another_user_could_replace_it(
+    owner: int, mode: int, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sudo` may keep the environment of its user: root's bus was in a directory of that user."""
+    runtime, temporary = nowhere / "runtime", nowhere / "temporary"
+    for directory in (runtime, temporary):
+        directory.mkdir(0o700)
+    os.chown(runtime, owner, owner)
+    runtime.chmod(mode)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    connection = await connect("auto")
+    assert connection.private_address.startswith(f"unix:path={temporary}/")
+    await connection.close()
+
+
 AGENT = """
 import asyncio
 from salsa_agent.bus.name_owner import connect

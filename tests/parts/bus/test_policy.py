@@ -98,5 +98,5 @@ def test_the_activation_file_leaves_starting_to_systemd() -> None:
         "Name": NAME,
         "Exec": "/bin/false",
         "User": "salsa-agent",
-        "SystemdService": "salsa-agent.service",
+        "SystemdService": "dbus-org.salsa.Agent1.service",  # the alias, which `systemctl disable` takes away
     }

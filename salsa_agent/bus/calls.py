@@ -101,7 +101,7 @@ class Calls:
         refuse(self._bus, call, error)
 
     async def close(self) -> None:
-        """End the calls in progress; their callers are told so."""
+        """End the calls in progress, each with an error to its caller."""
         self._closing = True
         await asyncio.sleep(0)  # a task that never began could not answer
         await self._callers.close()

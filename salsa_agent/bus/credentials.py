@@ -70,7 +70,7 @@ class Credentials:
                 then(uid)
 
     async def close(self) -> None:
-        """Ask no more; those that wait are told None."""
+        """Ask no more; for what waits `then` is called with None."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Finding a bus, owning the name on it, noticing its loss (design section 5, rule H3)."""
+"""Finding a bus, owning the name on it, noticing its loss (rule H3)."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Connection:
         return await open_bus(address)
 
     async def export(self, service: Exported) -> None:
-        """Have the service answer on this bus, and on the one that this connection may move on to."""
+        """Let the service answer on this bus, and on the one that this connection may move on to."""
         assert self._bus is not None
         self._service = service
         service.attach(self._bus)
@@ -207,7 +207,7 @@ class Connection:
             self._lost.set_result(reason)
 
     async def close(self) -> None:
-        """Leave the bus; a private one ends. Twice does no harm."""
+        """Leave the bus; a private one ends. Idempotent."""
         if self._service is not None:
             await self._service.detach()
         if self._bus is not None:

@@ -118,7 +118,7 @@ class PrivateBus:
         return os.read(fd, 4096)
 
     async def close(self) -> None:
-        """End it, and remove its directory. Twice does no harm."""
+        """End it, and remove its directory. Idempotent."""
         keeper = self._keeper
         assert keeper.stdin is not None
         assert keeper.stdout is not None

@@ -23,6 +23,7 @@ class Properties:
         self._last_changed = 0
         self._values: dict[str, Value] = {}
         self._bodies: dict[str, bytes] = {}  # replies to Get
+        self._all: tuple[Value, bytes] | None = None  # the reply to GetAll, and the Statistics in it
 
     def publish(self, publication: Publication) -> None:
         """Make this what the properties say."""
@@ -33,6 +34,7 @@ class Properties:
         self.publication = publication
         self._values.clear()
         self._bodies.clear()
+        self._all = None
 
     def get(self, name: str) -> bytes:
         """The body of a reply to `Get`. Raises KeyError."""
@@ -44,7 +46,11 @@ class Properties:
 
     def get_all(self) -> bytes:
         """The body of a reply to `GetAll`."""
-        return encode("a{sv}", [{name: self.value(name) for name in interface.PROPERTY_TYPES}])
+        statistics = self.value("Statistics")
+        if self._all is None or self._all[0] != statistics:
+            values = {name: self.value(name) for name in interface.PROPERTY_TYPES}
+            self._all = statistics, encode("a{sv}", [values | {"Statistics": statistics}])
+        return self._all[1]
 
     def value(self, name: str) -> Value:
         """The value of one property. Raises KeyError."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from salsa_agent.bus import arguments, convert, interface
-from salsa_agent.bus.api import Explanation, RequestError, Requests, UnknownMember
+from salsa_agent.bus.api import Explanation, RequestError, Requests, SenderRelays, UnknownMember
 from salsa_agent.bus.calls import Calls, refuse
 from salsa_agent.bus.codec import Value, encode
 from salsa_agent.bus.connection import UNKNOWN_OBJECT, BusConnection
@@ -29,6 +29,7 @@ class Service:
         self._properties = Properties(version, realtime_us, requests.statistics)
         self._last_announced = self.publication  # what followers on the bus know
         self._explained: tuple[Explanation, bytes] | None = None
+        self._relays_for: list[tuple[SenderRelays, bytes]] = []  # replies to RelayFor, since the last publication
         self._bus: BusConnection | None = None
         self._calls: Calls | None = None
 
@@ -48,7 +49,7 @@ class Service:
         bus.on_drained = self._announce
 
     async def detach(self) -> None:
-        """Answer no more; calls in progress are told so."""
+        """Answer no more; calls in progress end with an error."""
         if self._bus is not None:
             self._bus.router.serve = self._refuse
         if self._calls is not None:
@@ -59,6 +60,7 @@ class Service:
     def publish(self, publication: Publication) -> None:
         """Make this what `Get` returns, and tell followers what changed (rule H1)."""
         self._properties.publish(publication)
+        self._relays_for.clear()
         self._announce()
 
     def _announce(self) -> None:
@@ -143,6 +145,14 @@ class Service:
             return self._explanation()
         (sender,) = given
         found = self._requests.relay_for(sender)
+        for known, body in self._relays_for:
+            if known.best is found.best and known.relays is found.relays:
+                return body
+        body = self._relay_for(found)
+        self._relays_for = [*self._relays_for[-_MAX_RELAYS_FOR:], (found, body)]
+        return body
+
+    def _relay_for(self, found: SenderRelays) -> bytes:
         best = found.best
         values = [convert.text(best.host), convert.number("q", best.port), convert.text(best.source)]
         values.append(convert.text(convert.tls_of(best, found.relays)))
@@ -187,6 +197,7 @@ class Service:
 
 
 _UNKNOWN_OBJECT = UNKNOWN_OBJECT.rpartition(".")[2]
+_MAX_RELAYS_FOR = 31  # senders whose replies are kept
 _ANYBODYS = frozenset(("Explain", "RelayFor"))  # answered at once, whoever asks
 
 

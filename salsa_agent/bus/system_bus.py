@@ -113,7 +113,7 @@ class SystemBus:
         bus: BusConnection | None = None
         try:
             bus = await open_bus(self.address)
-            bus.router.signal_filter = self._hears
+            bus.router.signal_filter = self._is_followed
             bus.router.serve = lambda *_: None  # nobody has a reason to call
             bus.on_end = lambda why: None if ended.done() else ended.set_result(why)
             bus.router.add_message_handler(self._on_message)
@@ -156,7 +156,7 @@ class SystemBus:
 
     # --- signals
 
-    def _hears(self, head: Header) -> bool:
+    def _is_followed(self, head: Header) -> bool:
         """Anybody may send us a signal of any name; only the sender is vouched for by the bus."""
         return head.sender == DAEMON or any(one.owner == head.sender for one in self._followed.values())
 

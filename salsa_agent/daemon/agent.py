@@ -266,7 +266,6 @@ class Agent:
     def _publish(self, said: Publication) -> None:
         previous = self._service.publication
         self._service.publish(said)
-        self._methods.published(said)
         if said.state is not State.STARTING:
             if said.best != previous.best or not self._decided.is_set():
                 log.info("%s", tell.best_line(said))

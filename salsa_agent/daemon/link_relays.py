@@ -1,4 +1,4 @@
-"""What was said for links with `SetLinkRelays` (C9), kept in the runtime directory over a restart of the agent."""
+"""The relays set for links with `SetLinkRelays` (rule C9), kept in the runtime directory over a restart."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class LinkRelayStore:
         self._save()
 
     def revert(self, ifindex: int) -> None:
-        """Forget what was said for a link; that nothing was said is no error."""
+        """Forget what was set for a link; that nothing was set is no error."""
         if self._links.pop(ifindex, None) is not None:
             self._save()
 

@@ -14,7 +14,7 @@ from salsa_agent.core.model import IPAddress, Publication, RelayKey, ServerView
 from salsa_agent.core.senders import entry_for
 from salsa_agent.daemon.engine_loop import EngineLoop
 from salsa_agent.daemon.link_relays import LinkRelayStore
-from salsa_agent.daemon.quotas import ROOT, LookupQuota, ProvenRelays, ReportQuota
+from salsa_agent.daemon.quotas import ROOT, LookupQuota, ReportQuota
 from salsa_agent.daemon.statistics import Statistics
 from salsa_agent.oneshot.lookup import lookup
 from salsa_agent.resolver.resolver import Resolver
@@ -45,7 +45,6 @@ class Methods:
         self._reread = reread  # the resolver configuration: `Refresh` takes nothing for granted
         self._statistics = statistics
         self._reports = ReportQuota()
-        self._proven = ProvenRelays()
         self._lookups = LookupQuota()
         self._refreshes: dict[int, asyncio.Future[None]] = {}
         self._tokens = 0
@@ -77,17 +76,12 @@ class Methods:
         if not key.host or key not in _known(self._engine.publication):
             raise NoSuchRelay("This relay is neither in the list nor in one of a sender, nor published.")
         now = clock()
-        if uid != ROOT and self._proven.holds(key, now):
+        if uid != ROOT and self._engine.report_refused(key, now):
             raise LimitsExceeded("This relay was reported and then found to answer within the last hour.")
         if refusal := self._reports.refusal(uid, key, now):
             raise LimitsExceeded(refusal)
-        self._proven.reported(key, now)
         self._statistics.count("reports")
         self._loop.post_now(FailureReported(key, reason))
-
-    def published(self, publication: Publication) -> None:
-        """This is what is published now: a reported relay may be `ok` again (D6)."""
-        self._proven.published(publication, clock())
 
     def relay_for(self, sender: str) -> SenderRelays:
         """The relay for an envelope sender, and its list (C11)."""

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Hashable
-from itertools import chain
 
-from salsa_agent.core.model import Publication, RelayKey, Verdict
+from salsa_agent.core.model import RelayKey
 
 ROOT = 0
 REPORTS, REPORTS_WITHIN = 6, 3600.0  # rule D6: of one user, and of one relay; seconds
@@ -87,32 +86,3 @@ class LookupQuota:
             return f"There were {LOOKUPS_IN_ALL} lookups within a minute."
         self._lookups.add(now, uid)
         return ""
-
-
-class ProvenRelays:
-    """Relays that were reported and then found to be `ok`: for an hour, others than root cannot report them (D6)."""
-
-    def __init__(self) -> None:
-        self._reported: dict[RelayKey, float] = {}  # and not found to be `ok` since; when
-        self._proven: dict[RelayKey, float] = {}  # since when
-
-    def holds(self, relay: RelayKey, now: float) -> bool:
-        """Whether this relay was found to be `ok` within the last hour, after a report."""
-        return relay in self._proven and now - self._proven[relay] < REPORTS_WITHIN
-
-    def reported(self, relay: RelayKey, now: float) -> None:
-        """A report on this relay was accepted."""
-        self._reported.pop(relay, None)
-        self._reported[relay] = now
-        if len(self._reported) > REPORTS_IN_ALL:
-            del self._reported[next(iter(self._reported))]
-
-    def published(self, publication: Publication, now: float) -> None:
-        """The verdicts of the relays as they are published now."""
-        if not self._reported:
-            return
-        lists = (publication.relays, *(one.relays for one in publication.senders))
-        for key in {one.relay.key for one in chain(*lists) if one.verdict is Verdict.OK} & self._reported.keys():
-            del self._reported[key]
-            self._proven = {one: since for one, since in self._proven.items() if now - since < REPORTS_WITHIN}
-            self._proven[key] = now

@@ -343,6 +343,41 @@ async def test_c11_relay_for_a_sender_has_its_relay_and_its_list(bus: Bus) -> No
                 assert agent.requests.asked.pop() == ("relay_for", sender)
 
 
+async def test_what_anybody_may_read_is_encoded_once_for_a_publication(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of 64 relays takes 2 ms to encode: a caller in a loop would keep the agent from its work."""
+    async with serving(bus) as agent:
+        with await RawClient.open(bus.address, uid=NOBODY) as client:
+            calls: list[tuple[Any, ...]] = [
+                (PATH, PROPERTIES, "GetAll", "s", INTERFACE),
+                (PATH, PROPERTIES, "Get", "ss", INTERFACE, "Relays"),
+                (PATH, INTERFACE, "RelayFor", "s", "me@home.example"),
+                (PATH, INTERFACE, "Explain"),
+            ]
+            first = [(await ask(client, *call))[1] for call in calls]
+            encoded = 0
+
+            def counted(*_: Any) -> dict[str, Value]:
+                nonlocal encoded
+                encoded += 1
+                return {}
+
+            with monkeypatch.context() as patched:
+                patched.setattr("salsa_agent.bus.convert.relay", counted)
+                patched.setattr("salsa_agent.bus.convert.asked", counted)
+                patched.setattr("salsa_agent.bus.service.encode", counted)
+                patched.setattr("salsa_agent.bus.properties.encode", counted)
+                assert [(await ask(client, *call))[1] for call in calls] == first
+                assert encoded == 0
+            agent.publish(replace(READY, relays=READY.relays[:1], state=State.DEGRADED))
+            agent.requests.counters["rounds"] = 9
+            again = [(await ask(client, *call))[1] for call in calls]
+            assert plain(again[0])[0]["State"] == "degraded"
+            assert plain(again[0])[0]["Statistics"]["rounds"] == 9
+            assert len(again[1][0].value) == 1
+
+
 async def test_statistics_are_those_of_now_and_no_signal_tells_of_them(bus: Bus) -> None:
     async with serving(bus) as agent:
         with await RawClient.open(bus.address, uid=NOBODY) as client:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from salsa_agent.bus.api import NoSuchRelay
+from salsa_agent.bus.api import LimitsExceeded, NoSuchRelay
 from salsa_agent.core.events import RefreshAsked
 from salsa_agent.core.model import Best, ListedRelay, Publication, Relay, RelayKey, SenderChoice, Source, State, Verdict
 from salsa_agent.daemon import methods
@@ -34,6 +34,10 @@ class Quiet:
     def __init__(self) -> None:
         self.posted: list[Any] = []
         self.publication = PUBLISHED
+        self.refused: set[RelayKey] = set()
+
+    def report_refused(self, key: RelayKey, now: float) -> bool:
+        return key in self.refused
 
     def post(self, event: Any) -> None:
         self.posted.append(event)
@@ -83,6 +87,17 @@ def test_c11_the_relay_for_a_sender(sender: str, host: str) -> None:
     found = made(Quiet()).relay_for(sender)
     assert found.best.host == host
     assert [listed.relay.key.host for listed in found.relays] == ([host] if host else [])
+
+
+def test_d6_a_relay_that_was_just_found_to_answer_is_reported_by_root_alone() -> None:
+    quiet = Quiet()
+    quiet.refused.add(NOC.relay.key)
+    calls = made(quiet)
+    with pytest.raises(LimitsExceeded, match="found to answer"):
+        calls.report_failure("noc.example.net", 25, "554", 1000)
+    assert quiet.posted == []
+    calls.report_failure("noc.example.net", 25, "554", 0)
+    assert len(quiet.posted) == 1
 
 
 def test_d6_a_relay_of_a_sender_can_be_reported_and_one_of_no_list_cannot() -> None:

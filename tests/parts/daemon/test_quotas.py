@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
-from salsa_agent.core.model import Best, ListedRelay, Publication, Relay, RelayKey, SenderChoice, Source, State, Verdict
-from salsa_agent.daemon.quotas import LookupQuota, ProvenRelays, ReportQuota
+from salsa_agent.core.model import RelayKey
+from salsa_agent.daemon.quotas import LookupQuota, ReportQuota
 
 RELAYS = [RelayKey(f"r{n}.example.net", 25) for n in range(2000)]
 NOC = RELAYS[0]
@@ -84,33 +82,3 @@ def test_lookups_of_all_users_thirty_a_minute_and_root_s_do_not_count() -> None:
     assert quota.refusal(77, 1.0) == "There were 30 lookups within a minute."
     assert not quota.refusal(0, 1.0)
     assert not quota.refusal(77, 61.0)
-
-
-def published(verdict: Verdict, *, of_sender: bool = False) -> Publication:
-    listed = (ListedRelay(Relay(NOC, Source.DNS), verdict),)
-    best = Best(NOC.host, 25, Source.DNS)
-    if of_sender:
-        return Publication(State.READY, senders=(SenderChoice(("*",), "never", best, listed, True),))
-    return Publication(State.READY, best, listed)
-
-
-@pytest.mark.parametrize("of_sender", [False, True])
-def test_d6_a_reported_relay_that_is_ok_cannot_be_reported_for_an_hour(of_sender: bool) -> None:
-    proven = ProvenRelays()
-    proven.published(published(Verdict.OK, of_sender=of_sender), 5.0)
-    assert not proven.holds(NOC, 5.0)  # nobody reported it
-    proven.reported(NOC, 10.0)
-    proven.published(published(Verdict.FAILED, of_sender=of_sender), 10.0)
-    assert not proven.holds(NOC, 10.0)
-    proven.published(published(Verdict.OK, of_sender=of_sender), 11.0)
-    assert proven.holds(NOC, 11.0)
-    assert proven.holds(NOC, 3610.0)
-    assert not proven.holds(NOC, 3611.0)
-    assert not proven.holds(RELAYS[1], 11.0)
-
-
-def test_d6_what_is_kept_of_reported_relays_is_bounded() -> None:
-    proven = ProvenRelays()
-    for n, relay in enumerate(RELAYS):
-        proven.reported(relay, float(n))
-    assert len(proven._reported) == 512

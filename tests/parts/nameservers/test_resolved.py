@@ -586,8 +586,8 @@ async def test_f1_signals_of_others_are_not_heard(tmp_path: Path, monkeypatch: p
                 async with asyncio.timeout(PATIENCE):
                     while following.owner("com.example.Real") != real.name:
                         await asyncio.sleep(0.01)
-                assert following._hears(Header(wire.SIGNAL, 0, 1, True, sender=real.name))
-                assert not following._hears(Header(wire.SIGNAL, 0, 1, True, sender=nobody.name))
+                assert following._is_followed(Header(wire.SIGNAL, 0, 1, True, sender=real.name))
+                assert not following._is_followed(Header(wire.SIGNAL, 0, 1, True, sender=nobody.name))
                 me = following._bus.unique_name if following._bus else ""
                 for _ in range(3):
                     await nobody.call("/", "com.example.Face", "Changed", "s", "forged", kind=4, destination=me)

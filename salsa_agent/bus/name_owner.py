@@ -69,14 +69,14 @@ def address_of(bus: str) -> str:
     return f"unix:path={quote(runtime, safe='/-_.')}/bus" if runtime and Path(runtime, "bus").exists() else ""
 
 
-async def connect(bus: str) -> Connection:
+async def connect(bus: str) -> NameOwner:
     """Connect to `auto`, `system`, `session` or an address. Raises BusError."""
-    connection = Connection(["system", "session", None] if bus == "auto" else [bus])
+    connection = NameOwner(["system", "session", None] if bus == "auto" else [bus])
     await connection.move_on()
     return connection
 
 
-class Connection:
+class NameOwner:
     """The agent's connection to the bus at hand, which under `auto` may become another until the name is owned."""
 
     def __init__(self, candidates: list[str | None]) -> None:

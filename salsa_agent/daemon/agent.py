@@ -12,7 +12,7 @@ from pathlib import Path
 
 from salsa_agent import __version__
 from salsa_agent.bus.logind import Resume, SleepClock
-from salsa_agent.bus.name_owner import BusError, Connection, connect
+from salsa_agent.bus.name_owner import BusError, NameOwner, connect
 from salsa_agent.bus.service import Service
 from salsa_agent.bus.system_bus import SystemBus
 from salsa_agent.config import file as config
@@ -122,7 +122,7 @@ class Agent:
                 task.cancel()
             await asyncio.gather(stop, connecting, return_exceptions=True)
 
-    async def _run(self, connection: Connection, stop: asyncio.Task[bool], announce: Callable[[str], None]) -> None:
+    async def _run(self, connection: NameOwner, stop: asyncio.Task[bool], announce: Callable[[str], None]) -> None:
         background = [
             asyncio.create_task(work, name=name)
             for name, work in (
@@ -155,7 +155,7 @@ class Agent:
             await asyncio.gather(self._work.close(), self._nat.close(), self._socketmap.close())
             await connection.close()
 
-    async def _serve(self, connection: Connection, stop: asyncio.Task[bool], announce: Callable[[str], None]) -> None:
+    async def _serve(self, connection: NameOwner, stop: asyncio.Task[bool], announce: Callable[[str], None]) -> None:
         """Own the name once there is something to say; return when told to stop. Raises BusError."""
         lost = asyncio.create_task(connection.lost(), name="bus lost")
         decided = asyncio.create_task(self._decided.wait(), name="decided")

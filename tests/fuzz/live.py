@@ -20,7 +20,7 @@ from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 from salsa_agent.bus import message as wire
 from salsa_agent.bus.interface import INTERFACE, PATH, PROPERTIES
-from salsa_agent.bus.name_owner import BusError, Connection, connect
+from salsa_agent.bus.name_owner import BusError, NameOwner, connect
 from salsa_agent.bus.service import Service
 from salsa_agent.core.model import NetworkFacts
 from salsa_agent.netlink import messages as parse
@@ -84,7 +84,7 @@ async def _on_a_bus(data: bytes) -> None:
     _judge(b"".join(said))
 
 
-async def _serve(connection: Connection, go: asyncio.Event) -> None:
+async def _serve(connection: NameOwner, go: asyncio.Event) -> None:
     """The agent's side, until the bus hangs up."""
     service = Service(version=VERSION, requests=Fake(), realtime_us=realtime_us)
     try:

@@ -11,7 +11,7 @@ from typing import Any
 from salsa_agent.bus.api import Explanation, LookupResult, SenderRelays
 from salsa_agent.bus.calls import Calls
 from salsa_agent.bus.interface import INTERFACE, NAME, PATH, PROPERTIES
-from salsa_agent.bus.name_owner import Connection, connect
+from salsa_agent.bus.name_owner import NameOwner, connect
 from salsa_agent.bus.service import Service
 from salsa_agent.core.model import (
     Address,
@@ -145,7 +145,7 @@ class Agent:
         self.bus = bus
         self.requests = Fake()
         self.service = Service(version=VERSION, requests=self.requests, realtime_us=realtime_us)
-        self.connection: Connection
+        self.connection: NameOwner
 
     @property
     def calls(self) -> Calls:

@@ -19,7 +19,7 @@ import pytest
 from salsa_agent.bus import name_owner as module
 from salsa_agent.bus._dbus_next import Message
 from salsa_agent.bus.interface import NAME, PATH, PEER
-from salsa_agent.bus.name_owner import BusError, Connection, NameRefused, address_of, connect
+from salsa_agent.bus.name_owner import BusError, NameOwner, NameRefused, address_of, connect
 from salsa_agent.bus.service import Service
 from tests.lab.bus import KINDS, NOBODY, PATIENCE, RawClient, system_bus
 from tests.lab.busagent import READY, VERSION, Fake, follow, realtime_us
@@ -50,7 +50,7 @@ def daemon(member: str) -> Message:
     )  # fmt: skip
 
 
-async def lost(connection: Connection) -> str:
+async def lost(connection: NameOwner) -> str:
     async with asyncio.timeout(PATIENCE):
         return await connection.lost()
 

@@ -209,6 +209,7 @@ def test_report_failure_moves_to_the_next_relay_and_says_why(world: World) -> No
     world.join("165.154.15.1")
     world.agent()
     world.wait_for_best(NOC)
+    world.relay(NOC, "silent")  # else it is found to answer, and stands again
     world.call("ReportFailure", "sqs", NOC, "25", "554 relaying denied")
     assert world.best == f"{VERTEX}:25"
     assert world.get("Relays")[0]["reason"] == "554 relaying denied"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from random import Random
 from typing import NamedTuple
 
 from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType
@@ -11,6 +12,8 @@ from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType
 MIN_TTL = 60
 MAX_TTL = 24 * 3600
 MAX_NEGATIVE_TTL = 3 * 3600
+MAX_TTL_WITHOUT_SOA = 15 * 60
+EARLIER = 0.1  # of its TTL: so much earlier, at most, a set is asked again (D11)
 MAX_RECORDS = 256  # kept of one set
 STALE_FOR = 24 * 3600  # RFC 8767, rule E5: from when the answer was received
 RETRY_AFTER = (2, 8, 30, 300)  # B5; the last one again and again
@@ -28,6 +31,8 @@ class CachedAnswer(NamedTuple):
 class _Entry:
     last: Answer  # as it came, also where an older one stands (E5)
     current: CachedAnswer | None = None
+    ask_at: float = 0.0  # when it is asked again, though nothing failed
+    ttl_without_soa: int = MIN_TTL  # of the next empty answer that brings none (E1)
     found: Answer | None = None  # the last answer with records, for E5
     found_at: float = 0.0
     failures: int = 0
@@ -37,7 +42,9 @@ class _Entry:
 class Cache:
     """The answers on the present network. Times are those passed as `now`."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0) -> None:
+        """`seed`: of the moments at which sets are asked again, which are spread over a fleet (D11)."""
+        self._random = Random(seed)  # noqa: S311 - nothing secret
         self._entries: dict[Question, _Entry] = {}
         self._carried: dict[tuple[str, RRType], tuple[Answer, float]] = {}  # found on earlier networks, and when
 
@@ -59,7 +66,7 @@ class Cache:
         """Take an answer in, as the resolver gave it; a null MX becomes the outcome `refused` (B7)."""
         answer = bounded(null_mx_refuses(question, answer))
         entry = self._entries.setdefault(question, _Entry(answer))
-        entry.last = answer
+        before, entry.last = entry.last, answer
         if answer.outcome is Outcome.FAILED:
             entry.retry_at = now + RETRY_AFTER[min(entry.failures, len(RETRY_AFTER) - 1)]
             entry.failures += 1
@@ -75,24 +82,32 @@ class Cache:
         self._carried.pop((question.name, question.rtype), None)
         if answer.outcome is Outcome.NONE:
             entry.found = None
-            limit = MAX_NEGATIVE_TTL
+            ttl = _negative_ttl(entry, before, answer)
+            entry.ask_at = now + ttl
         else:
             entry.found, entry.found_at = answer, now
-            limit = MAX_TTL
-        ttl = MIN_TTL if answer.ttl is None else answer.ttl
-        entry.current = CachedAnswer(answer, now + min(max(ttl, MIN_TTL), limit))
+            entry.ttl_without_soa = MIN_TTL
+            ttl = min(max(answer.ttl or 0, MIN_TTL), MAX_TTL)
+            entry.ask_at = now + ttl * (1 - EARLIER * self._random.random())
+        entry.current = CachedAnswer(answer, now + ttl)
 
     def expire(self, now: float) -> None:
         """At the start of a round: what ran out, or is due for another try, has to be asked again."""
         for entry in self._entries.values():
-            if entry.current and (entry.current.expires <= now or (entry.current.failing and entry.retry_at <= now)):
+            if entry.current and _due(entry, entry.current) <= now:
                 entry.current = None
 
-    def forget(self) -> None:
-        """Everything has to be asked again, but what was found stands by (`Refresh`; E5 still holds)."""
+    def ask_again(self) -> None:
+        """Everything has to be asked again, whatever its TTL, but what was found stands by (E5)."""
         for entry in self._entries.values():
             entry.current = None
             entry.failures = 0
+
+    def forget(self) -> None:
+        """As `ask_again`, with the delays of a first answer (`Refresh`)."""
+        self.ask_again()
+        for entry in self._entries.values():
+            entry.ttl_without_soa = MIN_TTL
 
     def clear(self) -> None:
         """The network changed: nothing of the old one survives. Only SRV sets stand where their lookup fails (E5)."""
@@ -114,9 +129,29 @@ class Cache:
         for question in bearing:
             entry = self._entries.get(question)
             if entry and entry.current:
-                cached = entry.current
-                times.append(min(entry.retry_at, cached.expires) if cached.failing else cached.expires)
+                times.append(_due(entry, entry.current))
         return min(times, default=None)
+
+    def retry_due(self, questions: Iterable[Question], now: float) -> bool:
+        """Whether one of these questions failed and is due for another try (B5)."""
+        entries = (self._entries.get(question) for question in questions)
+        return any(entry and entry.current and entry.current.failing and entry.retry_at <= now for entry in entries)
+
+
+def _due(entry: _Entry, cached: CachedAnswer) -> float:
+    """When this answer has to be asked for again."""
+    return min(entry.retry_at, cached.expires) if cached.failing else entry.ask_at
+
+
+def _negative_ttl(entry: _Entry, before: Answer, answer: Answer) -> int:
+    """E1: from the SOA; without one from 60 s, doubling with each same answer, to 15 min."""
+    if answer.ttl is not None:
+        entry.ttl_without_soa = MIN_TTL
+        return min(max(answer.ttl, MIN_TTL), MAX_NEGATIVE_TTL)
+    same = (before.outcome, before.ttl, before.rcode) == (answer.outcome, answer.ttl, answer.rcode)
+    ttl = entry.ttl_without_soa if same else MIN_TTL
+    entry.ttl_without_soa = min(2 * ttl, MAX_TTL_WITHOUT_SOA)
+    return ttl
 
 
 def no_answer_in_time(asked_at: float, now: float) -> Answer:

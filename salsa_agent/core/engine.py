@@ -44,15 +44,15 @@ from salsa_agent.core.model import (
     RelayKey,
     Server,
     State,
-    Verdict,
 )
 from salsa_agent.core.network import Change, Network
 from salsa_agent.core.phases import LEADS_TO, Phase
-from salsa_agent.core.publication import Published
+from salsa_agent.core.publication import Published, none_is_ok
 from salsa_agent.core.questions import Questions
 from salsa_agent.core.rounds import OVERDUE, Request, Round, Rounds
 from salsa_agent.core.selection import SelectionInput, choose, joined
 from salsa_agent.core.settings import Settings
+from salsa_agent.core.upkeep import Upkeep
 from salsa_agent.core.verification import Checks, Reach, last_resort
 from salsa_agent.text import sanitize
 
@@ -68,10 +68,11 @@ class Engine:
         self._network = Network(settings, identity)
         self._rounds = Rounds()
         self._round: Round | None = None  # the one that runs, else the last one
-        self._cache = Cache()
+        self._cache = Cache(seed)
         self._questions = Questions(self._cache)
         self._checks = Checks(seed)
         self._published = Published()
+        self._upkeep = Upkeep(seed)
         self._asked: tuple[Asked, ...] = ()  # of the last round that decided, once it is no longer followed
         self._changed_at = 0.0  # when the network changed last
         self._offline_since: float | None = None
@@ -145,12 +146,13 @@ class Engine:
             case ConversationsEnded(check):
                 self._checks.conversations_ended(check)
             case RefreshAsked(token, root):
+                self._reread()
                 self._rounds.request(Request("refresh", forget=True, tokens=[token], by_root=root))
             case SettingsRead(settings):
                 self._take_settings(settings)
             case Resumed():
                 network.resumed()
-                self._commands += [RereadKernel(), RereadNameservers()]
+                self._reread()
             case ExternalAddressFound(request, ip):
                 if network.found_external(request, ip) and not self._takes_inputs:
                     self._rounds.request(Request("external address", discover=False))
@@ -164,6 +166,7 @@ class Engine:
         if settings.verify != self.settings.verify:
             self._commands += self._checks.clear()
         self._commands += self._network.read_settings(settings)
+        self._reread()
         self._supersede(Request("reload"))
 
     def _report(self, key: RelayKey, reason: str, now: float) -> None:
@@ -224,6 +227,7 @@ class Engine:
         self._cache.clear()
         self._commands += self._network.leave()
         self._commands += self._checks.network_changed(enabled=self.settings.verify.enabled)
+        self._upkeep.start_over()
         self._commands.append(NetworkChanged())
 
     def _go_offline(self, now: float) -> None:
@@ -257,13 +261,32 @@ class Engine:
             if self._phase is Phase.DECIDED:
                 self._follow(now)
         self._publish()
+        self._keep_up(now)
+
+    def _keep_up(self, now: float) -> None:
+        """E3, E5: what is done again after a while."""
+        if self._upkeep.reread_due(now):
+            self._reread()
+        if self._phase in (Phase.DECIDED, Phase.OFFLINE):
+            verified = self._phase is Phase.DECIDED and self.settings.verify.enabled
+            self._upkeep.follow(now, none_ok=verified and none_is_ok(self.publication))
 
     def _request_what_is_due(self, now: float) -> None:
-        """E1, B5: a TTL ran out, or a failed question is due for another try."""
-        if self._phase is Phase.DECIDED and self._round is not None and self._rounds.waiting is None:
+        """E1, B5: a TTL ran out, or a failed question is due for another try. E5: no relay is `ok`."""
+        if self._phase is not Phase.DECIDED or self._round is None:
+            return
+        if self._rounds.waiting is None:
             due = self._cache.due(self._round.depends_on)
             if due is not None and due <= now:
+                if self._cache.retry_due(self._round.depends_on, now):
+                    self._reread()
                 self._rounds.request(Request("expiry or retry", routine=True))
+        if self._upkeep.relearn_due(now):
+            self._rounds.request(Request("no relay is ok", relearn=True, routine=True))
+
+    def _reread(self) -> None:
+        """E3: read everything again that may have been missed; what is the same leads to nothing."""
+        self._commands += [RereadKernel(), RereadNameservers()]
 
     def _begin(self, now: float) -> bool:
         """Start the round that waits if the budget allows; whether one runs."""
@@ -289,6 +312,8 @@ class Engine:
             self._cache.forget()
             enabled = begun.inputs.settings.verify.enabled
             self._checks.recheck_all(now, enabled=enabled, by_root=begun.request.by_root)
+        elif begun.request.relearn:
+            self._cache.ask_again()
         else:
             self._cache.expire(now)
         return True
@@ -441,9 +466,8 @@ class Engine:
 
     def _judge(self, current: Round) -> State:
         """`degraded` or `ready`, of what is published or about to be."""
-        relays = self._published.pending.relays
-        none_ok = not any(listed.verdict is Verdict.OK for listed in relays)
-        if self._failing(current) or (current.inputs.settings.verify.enabled and relays and none_ok):
+        verified = current.inputs.settings.verify.enabled
+        if self._failing(current) or (verified and none_is_ok(self._published.pending)):
             return State.DEGRADED
         return State.READY
 
@@ -470,6 +494,7 @@ class Engine:
 
     def _times(self) -> Iterator[float | None]:
         now, current, waiting = self._now, self._round, self._rounds.waiting
+        yield self._upkeep.reread_at
         if self._phase is Phase.OFFLINE:
             due = None if self._offline_since is None else self._offline_since + OFFLINE_GRACE
             yield due if due is not None and due > now else None
@@ -478,6 +503,7 @@ class Engine:
         else:
             if self._phase is Phase.DECIDED:
                 yield self._rounds.start_at(waiting, now) if waiting else self._cache.due(current.depends_on)
+                yield self._upkeep.relearn_at
             else:
                 yield current.ends_at
             if not current.complete:

@@ -18,6 +18,11 @@ from salsa_agent.core.model import (
 from salsa_agent.core.verification import first_not_failed
 
 
+def none_is_ok(publication: Publication) -> bool:
+    """Whether relays are listed, and none of them is `ok`."""
+    return bool(publication.relays) and not any(listed.verdict is Verdict.OK for listed in publication.relays)
+
+
 class Published:
     """`last_published` is what was published last; what is composed waits for `publish`."""
 

@@ -24,6 +24,7 @@ from salsa_agent.core.events import (
     Publish,
     RefreshAsked,
     RefreshDone,
+    RereadKernel,
     RoundEnded,
     ServersRead,
 )
@@ -100,7 +101,9 @@ class World:
         self.checked: list[Check] = []
         self.published: list[Publication] = []
         self.refreshed: list[int] = []
+        self.reread = 0
         self.rounds: list[str] = []
+        self.ended: list[RoundEnded] = []
         self.in_flight: dict[Question, None] = {}
         self.most_in_flight = 0
         self.conversing: dict[int, Check] = {}
@@ -216,8 +219,11 @@ class World:
                 self.published.append(publication)
             case RefreshDone(token):
                 self.refreshed.append(token)
+            case RereadKernel():
+                self.reread += 1
             case RoundEnded(cause):
                 self.rounds.append(cause)
+                self.ended.append(command)
         return None
 
     # --- what is seen

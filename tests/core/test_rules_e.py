@@ -109,10 +109,11 @@ def test_e1_a_ttl_that_ran_out_is_asked_again_and_only_that() -> None:
     world = hookup(ttl=300)
     world.start("165.154.15.1")
     asked = len(world.asked)
-    world.pass_time(299)
+    world.pass_time(269)
     assert len(world.asked) == asked
-    world.pass_time(2)
-    assert [(q.name, q.rtype) for q in world.asked[asked:]] == [(NET16, RRType.MX), (NOC, RRType.A)]
+    world.pass_time(32)
+    assert {(q.name, q.rtype) for q in world.asked[asked:]} == {(NET16, RRType.MX), (NOC, RRType.A)}
+    assert len(world.asked) == asked + 2
 
 
 @pytest.mark.parametrize("address", ["fe80::1", "127.0.0.2", "169.254.7.7", "::1"])
@@ -138,9 +139,9 @@ def test_e1_a_ttl_is_bounded_to_a_minute_and_a_day(ttl: int, bounded: int) -> No
     world.engine.handle([SettingsRead(Settings(network=Network(ipv4_levels=(16,))))], world.now)
     world.start("165.154.15.1")
     asked = world.questions().count(NET16)
-    world.pass_time(bounded - 1)
+    world.pass_time(0.9 * bounded - 1)  # up to a tenth earlier (D11)
     assert world.questions().count(NET16) == asked
-    world.pass_time(2)
+    world.pass_time(0.1 * bounded + 2)
     assert world.questions().count(NET16) == asked + 1
 
 
@@ -482,8 +483,8 @@ def test_h2_a_round_without_network_change_is_not_resolving() -> None:
     world = hookup(ttl=300)
     world.start("165.154.15.1")
     world.silent = {NET16}
-    world.pass_time(301)
-    assert world.in_flight
+    while not world.in_flight:
+        world.pass_time(1)
     assert world.state == "ready"
 
 

@@ -41,6 +41,7 @@ class _Followed:
     member: str
     on_signal: Callable[[list[Any]], None]
     on_owner: Callable[[], None]
+    arg0: tuple[str, ...] = ()
     owner: str = ""
 
 
@@ -71,12 +72,14 @@ class SystemBus:
         member: str,
         on_signal: Callable[[list[Any]], None],
         on_owner: Callable[[], None] = lambda: None,
+        *,
+        arg0: tuple[str, ...] = (),
     ) -> None:
         """Before `run`: tell the arguments of this signal of the owner of `name`, and when the owner is another.
 
-        A signal that anybody else sends is not heard.
+        A signal that anybody else sends is not heard. `arg0`: only signals with one of these as their first argument.
         """
-        self._followed[name] = _Followed(interface, member, on_signal, on_owner)
+        self._followed[name] = _Followed(interface, member, on_signal, on_owner, arg0)
 
     def owner(self, name: str) -> str:
         """The unique name of who owns a followed name; empty: nobody, or no bus."""
@@ -136,7 +139,9 @@ class SystemBus:
     async def _subscribe(self) -> None:
         for name, one in self._followed.items():
             await self._add_match(f"sender='{DAEMON}',member='NameOwnerChanged',arg0='{name}'")
-            await self._add_match(f"sender='{name}',interface='{one.interface}',member='{one.member}'")
+            rule = f"sender='{name}',interface='{one.interface}',member='{one.member}'"
+            for match in [f"{rule},arg0='{arg}'" for arg in one.arg0] or [rule]:
+                await self._add_match(match)
             try:
                 (owner,) = await self._call(DAEMON, "/org/freedesktop/DBus", DAEMON, "GetNameOwner", "s", name)
             except Unavailable as error:

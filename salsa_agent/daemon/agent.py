@@ -30,6 +30,7 @@ from salsa_agent.core.events import (
     ExternalAddressFound,
     FactsRead,
     ForgetExternalAddress,
+    LinkInfoRead,
     LinkRelaysSet,
     NetworkChanged,
     Publish,
@@ -41,7 +42,7 @@ from salsa_agent.core.events import (
     ServersRead,
     SettingsRead,
 )
-from salsa_agent.core.model import IPAddress, NetworkFacts, Publication, ServerView, State
+from salsa_agent.core.model import IPAddress, LinkInfo, NetworkFacts, Publication, ServerView, State
 from salsa_agent.core.settings import Settings
 from salsa_agent.daemon import log_messages as tell
 from salsa_agent.daemon.engine_loop import EngineLoop
@@ -49,6 +50,7 @@ from salsa_agent.daemon.link_relays import LinkRelayStore
 from salsa_agent.daemon.methods import Methods
 from salsa_agent.daemon.statistics import Statistics
 from salsa_agent.daemon.tasks import Work
+from salsa_agent.linkinfo.monitor import LinkInfoMonitor
 from salsa_agent.nameservers.monitor import NameserverMonitor
 from salsa_agent.nat.client import Nat
 from salsa_agent.netlink.monitor import Netlink
@@ -80,7 +82,9 @@ class Agent:
         self._work = Work(self._resolver, self._verifier, self._post_result)
         self._nat = Nat(self._on_external_address, self._resolver)
         self._system_bus = SystemBus()
-        self._nameservers = NameserverMonitor(self._on_servers, bus=self._system_bus)
+        self._link_infos = LinkInfoMonitor(self._on_link_infos, self._system_bus)
+        self._link_infos.configure(settings)
+        self._nameservers = NameserverMonitor(self._on_servers, self._link_infos.set_domains, bus=self._system_bus)
         self._nameservers.configure(settings)
         self._resume = Resume(self._on_resume, self._system_bus)
         self._netlink = Netlink(self._on_facts)
@@ -129,6 +133,7 @@ class Agent:
                 ("netlink", self._netlink.run()),
                 ("system bus", self._system_bus.run()),
                 ("name servers", self._nameservers.run()),
+                ("link information", self._link_infos.run()),
                 ("watchdog", self._feed_watchdog()),
             )
         ]
@@ -198,8 +203,12 @@ class Agent:
             self._loop.post(LinkRelaysSet(self._links.links))
         counting = eligible_links(facts, self._engine.settings.network.ignore)
         self._nameservers.follow_links(link.index for link in counting)
+        self._link_infos.follow_links(counting)
         self._nameservers.reread_soon()
         self._loop.post(FactsRead(facts))
+
+    def _on_link_infos(self, infos: tuple[LinkInfo, ...]) -> None:
+        self._loop.post(LinkInfoRead(infos))
 
     def _on_servers(self, view: ServerView) -> None:
         self._loop.post(ServersRead(view))
@@ -227,6 +236,7 @@ class Agent:
             )
             self._verifier.configure(settings.verify)
             self._nameservers.configure(settings)
+            self._link_infos.configure(settings)
             self._files.configure(settings)
             self._socketmap.configure(settings)
             self._loop.post(SettingsRead(settings))
@@ -259,6 +269,7 @@ class Agent:
                 self._netlink.reread()
             case RereadNameservers():
                 self._nameservers.reread()
+                self._link_infos.reread()
             case RoundEnded(routine=routine):
                 level = logging.DEBUG if routine else logging.INFO
                 log.log(level, "%s", tell.round_line(command, self._engine.publication))

@@ -17,7 +17,7 @@ KEYS: Mapping[str, Forms] = {
         "ipv4_levels": form.levels(8, 8, 32),
         "ipv6_levels": form.levels(4, 16, 128),
         "nat": form.word("off", "nat-pmp", "stun"),
-        "stun_server": form.text(form.stun_server, empty=""),
+        "stun_server": form.text(form.stun_server, empty=None),
     },
     "dns": {
         "servers": form.texts(form.dns_server),

@@ -153,10 +153,10 @@ def with_port(entries: Iterable[UnportedRelay], port: int) -> tuple[RelayEntry, 
     )
 
 
-def stun_server(given: str) -> str:
+def stun_server(given: str) -> RelayKey:
     """`host` or `host:port`, with the port filled in."""
     host, port = relay(given)
-    return host_port(host, port or STUN_PORT)
+    return RelayKey(host, port or STUN_PORT)
 
 
 def dns_server(given: str) -> Server:

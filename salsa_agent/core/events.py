@@ -192,7 +192,7 @@ class NetworkChanged:
 class DiscoverExternalAddress(NamedTuple):
     """Ask for the external address of the link `ifindex` (G1); `ExternalAddressFound` is expected, maybe repeatedly.
 
-    `method`: `nat-pmp` (asks `gateway`) or `stun` (asks `server`, `host` or `host:port`, whose name is looked up at
+    `method`: `nat-pmp` (asks `gateway`) or `stun` (asks `server`, whose name is looked up at
     `servers`). It goes on until another request or `ForgetExternalAddress` comes.
     """
 
@@ -200,7 +200,7 @@ class DiscoverExternalAddress(NamedTuple):
     method: str
     ifindex: int
     gateway: str = ""
-    server: str = ""
+    server: RelayKey | None = None
     servers: tuple[Server, ...] = ()
 
 

@@ -88,7 +88,9 @@ def _request(
         return None
     ifindex = chosen[0] if chosen else links[0]
     if network.nat == "stun":
-        return DiscoverExternalAddress(0, "stun", ifindex, server=network.stun_server, servers=view.of_link(ifindex))
+        server = network.stun_server
+        servers = view.servers_for(server.host, ifindex) if server else ()
+        return DiscoverExternalAddress(0, "stun", ifindex, server=server, servers=servers)
     gateways = [
         (route.metric, route.gateway)
         for route in facts.defaults

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
-from salsa_agent.core.model import RelayEntry, Server
+from salsa_agent.core.model import RelayEntry, RelayKey, Server
 from salsa_agent.text import host_port
 
 # links of containers and virtual machines (A3); Docker and Podman name their bridges by twelve digits of an id
@@ -25,7 +25,7 @@ class Network:
     ipv4_levels: tuple[int, ...] = (32, 24, 16)
     ipv6_levels: tuple[int, ...] = (128, 64, 56, 48, 32)
     nat: str = "off"
-    stun_server: str = ""
+    stun_server: RelayKey | None = None  # host and port
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class Agent:
         self._resolver = Resolver(timeout=dns.timeout, attempts=dns.attempts, trust_ad=dns.trust_ad)
         self._verifier = Verifier(settings.verify)
         self._work = Work(self._resolver, self._verifier, self._post_result)
-        self._nat = Nat(self._on_external_address, self._resolver)
+        self._nat = Nat(self._on_external_address, self._resolver.ask)
         self._system_bus = SystemBus()
         self._link_infos = LinkInfoMonitor(self._on_link_infos, self._system_bus)
         self._link_infos.configure(settings)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import IPv4Address
 
-from salsa_agent.config.values import STUN_PORT, relay
 from salsa_agent.core.events import DiscoverExternalAddress
-from salsa_agent.core.model import IPAddress
+from salsa_agent.core.model import Answer, IPAddress, Question
 from salsa_agent.nat import natpmp, stun
 from salsa_agent.nat.answer import MappedAddress
-from salsa_agent.resolver.resolver import Resolver
+from salsa_agent.text import host_port
 
 log = logging.getLogger("salsa-agent")
 
@@ -21,19 +20,20 @@ class Nat:
     """Runs one request of the engine at a time and reports to `on_found` which address it found.
 
     None: there was no answer, or one without an address. A changed answer is reported again. Whether an address is of
-    use is for the engine to say. `natpmp_waits`, `stun_waits`: seconds to wait after each datagram.
+    use is for the engine to say. `look_up` answers DNS questions and never raises. `natpmp_waits`, `stun_waits`:
+    seconds to wait after each datagram. There is nothing to configure: a request says everything.
     """
 
     def __init__(
         self,
         on_found: Callable[[DiscoverExternalAddress, IPAddress | None], None],
-        resolver: Resolver,
+        look_up: Callable[[Question], Awaitable[Answer]],
         *,
         natpmp_waits: Sequence[float] = natpmp.WAITS,
         stun_waits: Sequence[float] = stun.WAITS,
     ) -> None:
         self._on_found = on_found
-        self._resolver = resolver
+        self._look_up = look_up
         self._natpmp_waits = natpmp_waits
         self._stun_waits = stun_waits
         self._task: asyncio.Task[None] | None = None
@@ -70,8 +70,7 @@ class Nat:
 
         try:
             if request.method == "stun":
-                host, port = relay(request.server)
-                report(await stun.ask(request, host, port or STUN_PORT, self._resolver, self._stun_waits))
+                report(await stun.ask(request, self._look_up, self._stun_waits))
             else:
                 await natpmp.follow(IPv4Address(request.gateway), request.ifindex, report, self._natpmp_waits)
         except Exception:  # a bug in the agent that the network found must not end it
@@ -82,5 +81,5 @@ class Nat:
         """One line for each change, however often the engine asks."""
         if answer != self._logged:
             self._logged = answer
-            who = request.server or f"gateway {request.gateway}"
+            who = host_port(*request.server) if request.server else f"gateway {request.gateway}"
             log.info("%s: %s says: %s", request.method, who, answer.ip or f"no external address ({answer.reason})")

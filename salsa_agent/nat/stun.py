@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from salsa_agent.core.admission import canonical, literal
 from salsa_agent.core.events import DiscoverExternalAddress
-from salsa_agent.core.model import IPAddress, Question, RRType
+from salsa_agent.core.model import Answer, IPAddress, Question, RRType
 from salsa_agent.nat.answer import MappedAddress
 from salsa_agent.nat.stun_message import binding_request, parse
 from salsa_agent.nat.udp import NoAnswer, connected, exchange
-from salsa_agent.resolver.resolver import Resolver
 
 RTO, RC, RM = 0.5, 7, 16  # 6.2.1: seconds, requests, RTOs after the last of them
 WAITS = (*(RTO * 2**sent for sent in range(RC - 1)), RTO * RM)
@@ -21,18 +20,23 @@ _MOST_ADDRESSES = 4  # of a server and a family
 
 
 async def ask(
-    request: DiscoverExternalAddress, host: str, port: int, resolver: Resolver, waits: Sequence[float] = WAITS
+    request: DiscoverExternalAddress,
+    look_up: Callable[[Question], Awaitable[Answer]],
+    waits: Sequence[float] = WAITS,
 ) -> MappedAddress:
-    """What the server at `host` (a name or an address literal) sees as the address of the request's link.
+    """What the request's server, a name or an address, sees as the address of its link. `look_up` never raises.
 
     A server's IPv6 addresses are asked only where none of its IPv4 addresses gave one: NAT belongs to IPv4.
     """
+    if request.server is None:
+        return MappedAddress(None, "no server is configured")
+    host, port = request.server
     address = literal(host)
     if address is not None:
         return await _first([address], port, request.ifindex, waits)
     found = MappedAddress(None, "its name has no address")
     for rtype in (RRType.A, RRType.AAAA):
-        answer = await resolver.ask(Question(canonical(host), rtype, request.servers, hosts=True))
+        answer = await look_up(Question(canonical(host), rtype, request.servers, hosts=True))
         if answer.addresses:
             found = await _first(answer.addresses[:_MOST_ADDRESSES], port, request.ifindex, waits)
         if found.ip is not None:

@@ -8,12 +8,12 @@ from ipaddress import ip_address
 import pytest
 
 from salsa_agent.core.events import DiscoverExternalAddress, ExternalAddressFound, FactsRead, ServersRead, SettingsRead
-from salsa_agent.core.model import DefaultRoute, Link, RouteChoice
+from salsa_agent.core.model import DefaultRoute, Link, RelayKey, RouteChoice
 from salsa_agent.core.settings import Network, Settings
 from tests.core.sim import VIEW, World, at, facts, host, mx
 
 NAT = Settings(network=Network(nat="nat-pmp"))
-STUN = Settings(network=Network(nat="stun", stun_server="stun.example.net:3479"))
+STUN = Settings(network=Network(nat="stun", stun_server=RelayKey("stun.example.net", 3479)))
 HOME = DefaultRoute(2, 2, 100, "192.168.1.1")
 OUTSIDE = "203.0.113.7"
 NOC = "noc.hookup.net"
@@ -63,7 +63,7 @@ def test_g1_the_default_gateway_is_asked_and_its_address_counts() -> None:
 def test_g1_stun_asks_its_server() -> None:
     made = world(STUN)
     start(made)
-    assert (nat_request(made).method, nat_request(made).server) == ("stun", "stun.example.net:3479")
+    assert (nat_request(made).method, nat_request(made).server) == ("stun", ("stun.example.net", 3479))
     assert nat_request(made).servers == VIEW.default
     assert made.best == f"{NOC}:25"
 

@@ -165,7 +165,9 @@ def _defaults() -> Iterator[tuple[str, object]]:
 
 def test_toml_page_has_every_key_with_its_default() -> None:
     shown = dict(re.findall(r"^\.It Va ([a-z0-9_.]+) No = Li (.+)$", _source("salsa-agent.toml.5"), re.MULTILINE))
-    wanted = {key: str(value).replace("'", '"').lower() if value != "" else '""' for key, value in _defaults()}
+    wanted = {
+        key: str(value).replace("'", '"').lower() if value not in ("", None) else '""' for key, value in _defaults()
+    }
     wanted = {key: value if not _is_word(value) else f'"{value}"' for key, value in wanted.items()}
     wanted["output.directory"] = "$RUNTIME_DIRECTORY"
     assert shown == wanted

@@ -74,7 +74,7 @@ def test_the_defaults() -> None:
     assert settings("") == Settings(
         static_relays=(),
         smtp_port=25,
-        network=Network(DEFAULT_IGNORE, (32, 24, 16), (128, 64, 56, 48, 32), "off", ""),
+        network=Network(DEFAULT_IGNORE, (32, 24, 16), (128, 64, 56, 48, 32), "off", None),
         dns=Dns((), 2.0, 2, ()),
         verify=Verify(True, 10.0, 1800, "off", ""),
         policy=Policy(("*",), (), "none", True),
@@ -118,9 +118,9 @@ GOOD = [
     ("network.ipv4_levels = [8, 32, 8]", (32, 8)),
     ("network.ipv6_levels = [16, 20, 128]", (128, 20, 16)),
     ('network.nat = "nat-pmp"', "nat-pmp"),
-    ('network.stun_server = "Stun.example.org"', "stun.example.org:3478"),
-    ('network.stun_server = "192.0.2.1:5349"', "192.0.2.1:5349"),
-    ('network.stun_server = "2001:db8::1"', "[2001:db8::1]:3478"),
+    ('network.stun_server = "Stun.example.org"', RelayKey("stun.example.org", 3478)),
+    ('network.stun_server = "192.0.2.1:5349"', RelayKey("192.0.2.1", 5349)),
+    ('network.stun_server = "2001:db8::1"', RelayKey("2001:db8::1", 3478)),
     ('dns.servers = ["192.0.2.1", "192.0.2.1:5353"]', (Server("192.0.2.1"), Server("192.0.2.1", 5353))),
     ('dns.servers = ["2001:DB8::1"]', (Server("2001:db8::1"),)),
     ('dns.servers = ["[2001:db8::1]:54"]', (Server("2001:db8::1", 54),)),
@@ -257,7 +257,7 @@ def test_c6_of_equal_static_relays_the_first_stays() -> None:
 def test_g1_stun_without_a_server_is_an_error(file: Path) -> None:
     file.write_text('network.nat = "stun"')
     assert error(file) == f'{file}: network.stun_server: must be set with network.nat = "stun"'
-    assert settings('network.nat = "stun"\nnetwork.stun_server = "a"').network.stun_server == "a:3478"
+    assert settings('network.nat = "stun"\nnetwork.stun_server = "a"').network.stun_server == RelayKey("a", 3478)
 
 
 def test_the_output_directory_is_the_runtime_directory_if_none_is_set() -> None:

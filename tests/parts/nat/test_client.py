@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from salsa_agent.config.values import stun_server
 from salsa_agent.core.events import DiscoverExternalAddress
 from salsa_agent.core.model import IPAddress, Server
 from salsa_agent.nat import natpmp, stun
@@ -43,7 +44,7 @@ class Told:
         self.told: list[tuple[DiscoverExternalAddress, IPAddress | None]] = []
         self._news = asyncio.Event()
         self.resolver = Resolver(timeout=2.0, attempts=2, hosts_file=hosts_file)
-        self.nat = Nat(self._on_learned, self.resolver, **waits)
+        self.nat = Nat(self._on_learned, lambda question: self.resolver.ask(question), **waits)
 
     def _on_learned(self, request: DiscoverExternalAddress, ip: IPAddress | None) -> None:
         self.told.append((request, ip))
@@ -140,7 +141,8 @@ def pmp_request(home: Home, serial: int = 1, link: str = "up0") -> DiscoverExter
 def stun_request(
     home: Home, server: str = SERVER, serial: int = 1, servers: tuple[Server, ...] = ()
 ) -> DiscoverExternalAddress:
-    return DiscoverExternalAddress(serial, "stun", home.client.index("up0"), server=server, servers=servers)
+    to = stun_server(server)
+    return DiscoverExternalAddress(serial, "stun", home.client.index("up0"), server=to, servers=servers)
 
 
 def pmp(ip: IPAddress = OUTSIDE, result: int = 0) -> bytes:
@@ -546,7 +548,7 @@ async def test_g1_stun_an_error_ends_the_transaction(home: Home, told: Callable[
 async def test_g1_a_link_that_is_gone_gives_none(home: Home, told: Callable[..., Told]) -> None:
     it = told()
     assert await it.learn(DiscoverExternalAddress(1, "nat-pmp", 4711, gateway=GATEWAY)) is None
-    assert await it.learn(DiscoverExternalAddress(2, "stun", 4711, server=SERVER)) is None
+    assert await it.learn(DiscoverExternalAddress(2, "stun", 4711, server=stun_server(SERVER))) is None
     await it.nat.close()
 
 

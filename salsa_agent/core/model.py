@@ -119,7 +119,7 @@ class HostAddress:
 
 @dataclass(frozen=True, slots=True)
 class DefaultRoute:
-    """A default route of any table; rule A4 orders by those of the main table (`table` 254)."""
+    """A default route. The rules ask for those of the main table (254) alone, and the driver gives no others."""
 
     family: int
     index: int

@@ -87,7 +87,6 @@ class RouteEntry(NamedTuple):
 
     family: int
     metric: int
-    table: int
     hops: tuple[Hop, ...]
     nexthop_id: int  # where there are no hops, as with sysctl nexthop_compat_mode 0; 0: none
 
@@ -146,16 +145,20 @@ def may_lead_outside(route: Any) -> bool:
 
 
 def default_route(route: Any) -> RouteEntry | None:
-    """A route to everywhere that forwards; None where it is another."""
+    """A route of the main table to everywhere that forwards; None where it is another.
+
+    Those of other tables, which containers and VPNs bring, matter only by what they do to the kernel's choice (E1).
+    """
     if route["dst_len"] != 0 or route["type"] != RTN_UNICAST or not may_lead_outside(route):
         return None
     found = _attributes(route, _ROUTE)
-    table = _number(found, "RTA_TABLE") or route["table"]
+    if _table(route, found) != RT_TABLE_MAIN:
+        return None
     hops = [Hop(_number(found, "RTA_OIF"), _gateway(found))]
     hops += [Hop(hop["oif"], _gateway(_attributes(hop, _ROUTE))) for hop in found.get("RTA_MULTIPATH") or ()]
     there = tuple(hop for hop in hops if hop.ifindex)
     nexthop_id = 0 if there else _number(found, "RTA_NH_ID")
-    return RouteEntry(route["family"], _number(found, "RTA_PRIORITY"), table, there, nexthop_id)
+    return RouteEntry(route["family"], _number(found, "RTA_PRIORITY"), there, nexthop_id)
 
 
 def nexthop(message: Any) -> Nexthop:
@@ -174,7 +177,7 @@ def default_routes(entries: Iterable[RouteEntry], objects: Iterable[Nexthop]) ->
     for entry in entries:
         ids = {entry.nexthop_id, *(known[entry.nexthop_id].members if entry.nexthop_id in known else ())}
         hops = (*entry.hops, *(one.hop for one in known.values() if one.id in ids and one.hop))
-        found.update(DefaultRoute(entry.family, hop.ifindex, entry.metric, hop.gateway, entry.table) for hop in hops)
+        found.update(DefaultRoute(entry.family, hop.ifindex, entry.metric, hop.gateway) for hop in hops)
     return frozenset(found)
 
 
@@ -184,8 +187,7 @@ def choice(route: Any) -> RouteChoice | None:
     index, source = _number(found, "RTA_OIF"), found.get("RTA_PREFSRC")
     if route["type"] != RTN_UNICAST or not index:
         return None
-    table = _number(found, "RTA_TABLE") or route["table"]
-    gateway = "" if table == RT_TABLE_MAIN else _gateway(found)
+    gateway = "" if _table(route, found) == RT_TABLE_MAIN else _gateway(found)
     return RouteChoice(route["family"], index, ip_address(source) if source else None, gateway)
 
 
@@ -200,6 +202,11 @@ def _number(found: dict[str, Any], name: str) -> int:
     if not isinstance(value, int):
         raise TypeError(f"{name}: {value!r}")
     return value
+
+
+def _table(route: Any, found: dict[str, Any]) -> int:
+    """RT_TABLE_*; the field of the header is 252 for any table over 255."""
+    return _number(found, "RTA_TABLE") or int(route["table"])
 
 
 def _gateway(found: dict[str, Any]) -> str:

@@ -53,7 +53,7 @@ class KernelQueries:
         return dict(found for found in await self._dump(ifaddrmsg(), rtnl.RTM_GETADDR, read.address) if found)
 
     async def defaults(self) -> frozenset[DefaultRoute]:
-        """The default routes of all tables."""
+        """The default routes of the main table."""
         consistent = True
         entries: list[read.RouteEntry] = []
         objects: list[read.Nexthop] = []

@@ -101,8 +101,9 @@ class KernelState:
     def _route(self, message: Any) -> Stale | None:
         if not read.may_lead_outside(message):
             return None
-        # a route that is no default, such as the half routes of a VPN, is no fact itself, but may move the choice
-        return NOTHING if message["dst_len"] else frozenset({Kind.ROUTES})
+        # other routes, such as the half routes or the table of a VPN, are no facts themselves, but may move the choice
+        default = message["dst_len"] == 0 and message["table"] == read.RT_TABLE_MAIN
+        return frozenset({Kind.ROUTES}) if default else NOTHING
 
     def _rule(self, _message: Any) -> Stale | None:
         return NOTHING  # no fact itself, but it may move the choice

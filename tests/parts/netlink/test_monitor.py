@@ -19,7 +19,9 @@ from typing import Any
 
 import pytest
 
+from salsa_agent.core.addresses import counting
 from salsa_agent.core.model import DefaultRoute, Link, NetworkFacts, RouteChoice
+from salsa_agent.core.settings import DEFAULT_IGNORE
 from salsa_agent.netlink import monitor
 from salsa_agent.netlink.monitor import Netlink
 from salsa_agent.netlink.queries import KernelQueries
@@ -69,7 +71,8 @@ async def test_the_first_dump_has_everything(host: Netns) -> None:
     host.batch(
         ["addr add 192.0.2.5/24 dev up0", "addr add 192.0.2.6/24 dev up0", "addr add 2001:db8::5/64 dev up0 nodad"]
     )
-    host.batch(["route add default via 192.0.2.1 metric 7", "route add default via 2001:db8::1 table 1000 metric 9"])
+    host.batch(["route add default via 192.0.2.1 metric 7", "route add default via 2001:db8::1 metric 9"])
+    host.ip("route", "add", "default", "via", "192.0.2.9", "table", "1000")
     index = host.index("up0")
     async with watching() as watch:
         assert has("192.0.2.5", "192.0.2.6", "2001:db8::5")(watch.now)
@@ -77,9 +80,12 @@ async def test_the_first_dump_has_everything(host: Netns) -> None:
         assert watch.link("lo").loopback
         assert watch.now.defaults == {
             DefaultRoute(AF_INET, index, 7, "192.0.2.1"),
-            DefaultRoute(AF_INET6, index, 9, "2001:db8::1", table=1000),
+            DefaultRoute(AF_INET6, index, 9, "2001:db8::1"),
         }
-        assert watch.now.choices == {RouteChoice(AF_INET, index, ip_address("192.0.2.5"))}
+        assert watch.now.choices == {
+            RouteChoice(AF_INET, index, ip_address("192.0.2.5")),
+            RouteChoice(AF_INET6, index, ip_address("2001:db8::5")),
+        }
 
 
 # --- addresses
@@ -367,15 +373,47 @@ async def test_a4_a_rule_with_a_table_of_its_own_moves_the_choice(host: Netns, f
     up, vpn = host.index("up0"), host.index("vpn0")
     async with watching() as watch:
         host.ip(flag, "route", "add", "default", "dev", "vpn0", "table", "51820", "metric", "5")
-        await watch.until(lambda facts: DefaultRoute(family, vpn, 5, table=51820) in facts.defaults)
         choice = choice_of(watch.now, family)
         assert choice and choice.index == up
         rule = ("not", "fwmark", "51820", "table", "51820")
         host.ip(flag, "rule", "add", *rule)
         wanted = RouteChoice(family, vpn, ip_address(own.partition("/")[0]))
         await watch.until(lambda facts: choice_of(facts, family) == wanted)
+        assert {route.index for route in watch.now.defaults} == {up}
         host.ip(flag, "rule", "del", *rule)
         await watch.until(lambda facts: choice_of(facts, family) == choice)
+
+
+async def test_e1_the_rules_and_tables_of_ten_pods_are_no_news(host: Netns) -> None:
+    """Each has two rules and a table; none of it moves what the kernel chooses for the host itself."""
+    host.batch(["addr add 192.0.2.5/24 dev up0", "route add default via 192.0.2.1"])
+    async with watching() as watch:
+        for pod in range(1, 11):
+            own = f"10.244.0.{pod}"
+            host.batch([f"rule add from {own} table 10{pod}", f"rule add to {own} table main"])
+            host.batch([f"route add default via 192.0.2.{100 + pod} table 10{pod}"])
+            await asyncio.sleep(0)
+        host.ip("addr", "add", "198.51.100.5/32", "dev", "up0")  # the sign that all before it was read
+        await watch.until(has("192.0.2.5", "198.51.100.5"))
+        assert len(watch.told) == 2
+
+
+async def test_e1_a_gateway_of_a_table_that_the_kernel_chooses_is_news(host: Netns) -> None:
+    host.batch(["addr add 192.0.2.5/24 dev up0", "rule add table 100", "route add default via 192.0.2.1 table 100"])
+    index, source = host.index("up0"), ip_address("192.0.2.5")
+    async with watching() as watch:
+        assert watch.now.choices == {RouteChoice(AF_INET, index, source, "192.0.2.1")}
+        host.ip("route", "replace", "default", "via", "192.0.2.9", "table", "100")
+        await watch.until(lambda facts: facts.choices == {RouteChoice(AF_INET, index, source, "192.0.2.9")})
+
+
+async def test_a1_an_address_on_loopback_that_the_kernel_picks_as_its_source(host: Netns) -> None:
+    """As a host has it that announces its address by BGP."""
+    host.batch(["addr add 203.0.113.9/32 dev lo", "addr add 192.0.2.5/24 dev up0"])
+    host.ip("route", "add", "default", "via", "192.0.2.1", "src", "203.0.113.9")
+    async with watching() as watch:
+        found = counting(watch.now, DEFAULT_IGNORE)
+        assert [(str(one.ip), one.interface) for one in found] == [("203.0.113.9", "up0"), ("192.0.2.5", "up0")]
 
 
 async def test_a_blackhole_is_no_choice_and_no_default_route(host: Netns) -> None:

@@ -56,6 +56,7 @@ def with_carrier(changes: int) -> Any:
         pytest.param([], route(), ROUTES, id="default route"),
         pytest.param([], route(rtnl.RTM_DELROUTE), ROUTES, id="default route gone"),
         pytest.param([], route(dst_len=1), NOTHING, id="half route"),
+        pytest.param([], route(table=100), NOTHING, id="default route of another table"),
         pytest.param([], route(table=255, type=2, dst_len=32), None, id="route of the table local"),
         pytest.param([], route(flags=0x200), None, id="cached route"),
         pytest.param([], message(fibmsg, rtnl.RTM_NEWRULE, family=AF_INET), NOTHING, id="rule"),

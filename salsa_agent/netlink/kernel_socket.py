@@ -116,6 +116,11 @@ class EventSocket(_KernelSocket):
         """Hear this group (RTNLGRP_*) from now on. Raises OSError where the kernel has none or forbids it."""
         self.add_membership(group)
 
+    @property
+    def waiting(self) -> int:
+        """Datagrams that came and whose messages were not all taken."""
+        return self.received - self._applied
+
     async def messages(self) -> AsyncGenerator[Any, None]:
         """The messages of the next datagram.
 
@@ -147,7 +152,7 @@ class EventSocket(_KernelSocket):
         self.received += 1
         if self._failed:
             return
-        if self.received - self._applied > MAX_WAITING:
+        if self.waiting > MAX_WAITING:
             self._fail(OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS)))
             return
         super()._receive(data, addr)

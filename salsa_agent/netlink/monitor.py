@@ -32,9 +32,11 @@ GROUPS = {
 
 DUMP_TRIES = 4
 DUMP_PAUSE = 0.01  # seconds before the second try; doubles
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 300.0  # seconds before other sockets, when the last ones gave nothing; doubles
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 300.0  # seconds before other sockets, when the last ones failed; doubles
+CALM = 60.0  # seconds without a failure after which that begins anew
 SILENCE = 5.0  # seconds at the start, after which a kernel that says nothing is taken for one without addresses
 MOST_TURNS = 200  # of the event loop, in which a snapshot waits for events that are on their way
+AT_ONCE = 200  # datagrams that are applied before the event loop gets a turn
 
 
 class Netlink:
@@ -69,17 +71,21 @@ class Netlink:
 
     async def run(self) -> None:
         """Follow the kernel until cancelled. Sockets that failed are replaced, and all is read again (E3)."""
-        silence = asyncio.get_running_loop().call_later(SILENCE, self._assume_nothing)
+        loop = asyncio.get_running_loop()
+        silence = loop.call_later(SILENCE, self._assume_nothing)
         pause = FIRST_PAUSE
         try:
             while True:
-                before = self._snapshots
+                began, before = loop.time(), self._snapshots
                 error = await self._session()
-                if self._snapshots > before:
-                    pause = FIRST_PAUSE
-                    self._report(error, logging.WARNING)
+                if _number(error) == errno.ENOBUFS and self._snapshots > before:
+                    self._log.info("more network changes than the netlink socket could hold: reading everything again")
                     continue
-                self._report(error, logging.WARNING if pause == FIRST_PAUSE else logging.DEBUG)
+                if loop.time() - began >= CALM:
+                    pause = FIRST_PAUSE
+                reason = errno.errorcode.get(_number(error), str(error))
+                level = logging.WARNING if pause == FIRST_PAUSE else logging.DEBUG
+                self._log.log(level, "netlink failed (%s): reading everything again", reason)
                 self._wake.clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
@@ -92,14 +98,6 @@ class Netlink:
         if self._last_snapshot is None:
             self._log.warning("the kernel says nothing of the network: going on without addresses")
             self._emit(NetworkFacts())
-
-    def _report(self, error: OSError | NetlinkError, level: int) -> None:
-        number = _number(error)
-        if number == errno.ENOBUFS:
-            self._log.info("more network changes than the netlink socket could hold: reading everything again")
-        else:
-            reason = errno.errorcode.get(number, str(error))
-            self._log.log(level, "netlink failed (%s): reading everything again", reason)
 
     async def _session(self) -> OSError | NetlinkError:
         """One life of the sockets: an overrun, or any other error, is the end of pyroute2's. Returns that error."""
@@ -122,9 +120,11 @@ class Netlink:
 
     async def _listen(self, events: EventSocket) -> None:
         while True:
-            async for message in events.messages():
-                async with self._dumping:
-                    self._apply(message)
+            for _ in range(AT_ONCE):
+                async for message in events.messages():
+                    async with self._dumping:
+                        self._apply(message)
+            await asyncio.sleep(0)
 
     def _apply(self, message: object) -> None:
         try:
@@ -197,11 +197,14 @@ class Netlink:
 
 
 async def _settled(events: EventSocket) -> None:
-    """Wait until no more events come with each turn of the event loop: dumps are older than what they waited with."""
+    """Wait until all events that have come are applied, and no more come with each turn of the event loop.
+
+    A dump may be newer than events that waited for its end: half of them would be a state that never was.
+    """
     for _ in range(MOST_TURNS):
         received = events.received
         await asyncio.sleep(0)
-        if events.received == received:
+        if events.received == received and not events.waiting:
             return
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -23,6 +24,7 @@ from salsa_agent.core.addresses import counting
 from salsa_agent.core.model import DefaultRoute, Link, NetworkFacts, RouteChoice
 from salsa_agent.core.settings import DEFAULT_IGNORE
 from salsa_agent.netlink import monitor
+from salsa_agent.netlink.kernel_socket import EventSocket
 from salsa_agent.netlink.monitor import Netlink
 from salsa_agent.netlink.queries import KernelQueries
 from tests.lab.netns import Netns
@@ -691,6 +693,27 @@ async def test_e3_a_kernel_that_says_nothing_is_one_without_addresses_after_a_wh
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def test_e3_a_socket_that_fails_again_and_again_is_no_flood_of_warnings_and_dumps(
+    host: Netns, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as one event a second that the library cannot read: each session gets as far as a snapshot."""
+    sessions = 0
+
+    async def messages(self: EventSocket) -> Any:
+        nonlocal sessions
+        sessions += 1
+        await asyncio.sleep(0.05)
+        raise OSError(errno.EBADMSG, "Bad message")
+        yield
+
+    monkeypatch.setattr(EventSocket, "messages", messages)
+    async with watching() as watch:
+        await asyncio.sleep(2.0)
+        assert 2 <= sessions <= 6  # after 0.1, 0.2, 0.4, 0.8 s
+        assert caplog.text.count("netlink failed (EBADMSG)") == 1
+        assert len(watch.told) == 1
 
 
 # --- what others refuse (E3)

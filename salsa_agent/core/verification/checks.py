@@ -40,7 +40,6 @@ class _Running(NamedTuple):
     """A check that holds one of D2's places. `link`: whose relays share places with others (D11)."""
 
     check: Check
-    begun: float
     link: str
 
 
@@ -123,7 +122,7 @@ class Checks:
         commands = self._abandon(record)
         record.report(reason, now)
         if enabled:
-            record.check_due, record.reported, record.not_before, record.known = True, True, now, {}
+            record.check_due, record.reported, record.after, record.known = True, True, self._serial, {}
         elif record.again_at is None:
             record.again_at = now + self._jittered(record.delay)
         return commands
@@ -196,9 +195,7 @@ class Checks:
         )
         if not still:
             del self._places[check.serial]
-        others = [
-            other for other in self._records.values() if other is not record and _served(other, record, place.begun)
-        ]
+        others = [other for other in self._records.values() if other is not record and _served(other, record, check)]
         known = {ip: one for ip, one in (record.known | results).items() if ip in record.addresses}
         if record.known or settles(result, administrator=record.relay.administrator):
             result = record.resolved(known) or result
@@ -329,7 +326,7 @@ class Checks:
             reach.versions,
         )
         self._servers.reserve(check.serial, servers, caller, now)
-        self._places[check.serial] = _Running(check, now, record.relay.interface)
+        self._places[check.serial] = _Running(check, record.relay.interface)
         record.running, record.judged = check, frozenset(record.addresses)
         if record.verdict is Verdict.UNVERIFIED:
             record.reason = ""  # D11's, of before
@@ -417,11 +414,10 @@ def _way(relay: Relay, addresses: Iterable[IPAddress], reach: Reach, verify: Ver
     return Way(relay.key.port, relay.implicit_tls, tls, relay.key.host if tls == "valid" else "", ifindex)
 
 
-def _served(record: Record, spoken_to: Record, begun: float) -> bool:
-    """Whether the conversations for `spoken_to` say something about this relay, too."""
-    return (
-        record.running is None and record.way is not None and record.way == spoken_to.way and begun >= record.not_before
-    )
+def _served(record: Record, spoken_to: Record, check: Check) -> bool:
+    """Whether the conversations of `check`, for `spoken_to`, say something about this relay, too."""
+    alike = record.way is not None and record.way == spoken_to.way
+    return alike and record.running is None and check.serial > record.after
 
 
 def _by_address(check: Check, result: CheckResult) -> dict[IPAddress, CheckResult]:

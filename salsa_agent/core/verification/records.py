@@ -44,7 +44,7 @@ class Record:
     way: Way | None = None
     known: dict[IPAddress, CheckResult] = field(default_factory=dict)  # from conversations for other relays
     fresh: bool = True  # new to the list, and never spoken to under this name
-    not_before: float = 0.0  # only a conversation begun since then says anything (D6)
+    after: int = 0  # only a check with a greater serial says anything (D6)
     reported: bool = False  # a user's report is to be verified (D6)
     checked_at: float | None = None
     ok_here: bool = False  # the last verdict on this network was `ok` (D9)

@@ -1,0 +1,169 @@
+"""Rules D9 and D10: two kinds of failure, and relays that want a password."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+from salsa_agent.core.events import FactsRead
+from salsa_agent.core.model import CheckResult, DefaultRoute, RelayKey, Verdict
+from salsa_agent.core.settings import Settings
+from tests.core.sim import DEAD, OK, World, facts
+from tests.core.test_rules_d import HOME, NOC, SMTP, VERTEX, checked, story, verdicts
+
+PERMANENT = CheckResult(Verdict.FAILED, "554 no service", permanent=True)
+BUSY = CheckResult(Verdict.FAILED, "421 too many connections", transient_reply=True)
+WANTS_AUTH = CheckResult(Verdict.FAILED, "530 authentication required", tls="starttls", auth=True, wants_auth=True)
+
+
+def gaps(world: World, name: str, seconds: int) -> list[float]:
+    """The times between the checks of a relay, from now on."""
+    start = world.now
+    times = [0.0]
+    for _ in range(seconds // 5):
+        seen = checked(world).count(name)
+        world.pass_time(5)
+        if checked(world).count(name) > seen:
+            times.append(world.now - start)
+    return [later - earlier for earlier, later in pairwise(times)]
+
+
+def test_d9_what_only_an_administrator_can_mend_is_verified_again_after_5_minutes_doubling_to_an_hour() -> None:
+    world = story()
+    world.relays[NOC] = PERMANENT
+    world.start("165.154.15.1")
+    found = gaps(world, NOC, 17_000)
+    for gap, nominal in zip(found, (300, 600, 1200, 2400, 3600, 3600), strict=False):
+        assert 0.9 * nominal - 5 <= gap <= 1.1 * nominal + 5
+    assert len(found) >= 5
+
+
+def test_d9_another_failure_has_the_delays_of_d5() -> None:
+    world = story()
+    world.relays[NOC] = BUSY  # it was never `ok` here
+    world.start("165.154.15.1")
+    assert verdicts(world)[NOC] == "failed"
+    assert 25 <= gaps(world, NOC, 40)[0] <= 40
+
+
+def test_d9_a_network_change_starts_the_delays_over() -> None:
+    world = story()
+    world.relays[NOC] = PERMANENT
+    world.start("165.154.15.1")
+    gaps(world, NOC, 4000)
+    world.send(FactsRead(facts("165.154.15.1", defaults=[DefaultRoute(2, 2, 100, "192.0.2.2")])))
+    assert 265 <= gaps(world, NOC, 600)[0] <= 335
+
+
+def doubted(settings: Settings = HOME) -> World:
+    """NOC was `ok`, and says 421 to the check that a refresh brings."""
+    world = story(settings)
+    world.start("165.154.15.1")
+    world.pass_time(100)
+    world.relays[NOC] = BUSY
+    world.refresh()
+    return world
+
+
+def test_d9_a_4xx_from_a_good_relay_says_why_and_makes_it_failed_only_when_the_next_check_fails_too() -> None:
+    world = doubted()
+    assert verdicts(world)[NOC] == "ok"
+    assert world.said.relays[0].reason == "421 too many connections"
+    assert world.best == f"{NOC}:25"
+    world.pass_time(29)
+    assert world.best == f"{NOC}:25"
+    world.pass_time(2)
+    assert verdicts(world)[NOC] == "failed"
+    assert world.best == f"{VERTEX}:25"
+
+
+def test_d9_where_the_next_check_is_good_nothing_has_happened() -> None:
+    world = doubted()
+    world.relays[NOC] = OK
+    world.pass_time(31)
+    assert world.said.relays[0].reason == ""
+    assert {publication.best.host for publication in world.published} == {NOC}
+
+
+def test_d9_a_refresh_in_between_is_not_the_check_that_decides() -> None:
+    world = doubted()
+    world.pass_time(5)
+    world.refresh()
+    assert verdicts(world)[NOC] == "ok"
+    world.pass_time(20)
+    assert verdicts(world)[NOC] == "ok"
+    world.pass_time(6)
+    assert verdicts(world)[NOC] == "failed"
+
+
+def test_d9_the_second_check_may_fail_in_any_way() -> None:
+    world = doubted()
+    world.relays[NOC] = DEAD
+    world.pass_time(31)
+    assert verdicts(world)[NOC] == "failed"
+
+
+def test_d9_the_second_check_comes_whatever_the_relays_place_in_the_list() -> None:
+    world = story()
+    world.start("165.154.15.1")
+    world.pass_time(100)
+    world.relays[SMTP.host] = BUSY  # behind the best relay and the second `ok`
+    world.refresh()
+    assert verdicts(world)[SMTP.host] == "ok"
+    seen = checked(world).count(SMTP.host)
+    world.pass_time(31)
+    assert checked(world).count(SMTP.host) == seen + 1
+    assert verdicts(world)[SMTP.host] == "failed"
+
+
+def test_d9_on_another_network_a_relay_has_no_credit() -> None:
+    world = story()
+    world.start("165.154.15.1")
+    world.relays[NOC] = BUSY
+    world.move("165.154.15.2")
+    assert verdicts(world)[NOC] == "failed"
+    assert world.best == f"{VERTEX}:25"
+
+
+def test_d10_a_network_relay_that_wants_auth_is_failed() -> None:
+    world = story()
+    world.relays[NOC] = WANTS_AUTH
+    world.start("165.154.15.1")
+    assert world.best == f"{VERTEX}:25"
+    assert world.said.relays[0].wants_auth
+
+
+def test_d10_a_relay_of_the_administrator_that_wants_auth_is_ok() -> None:
+    world = story()
+    world.relays = {NOC: DEAD, VERTEX: DEAD, SMTP.host: WANTS_AUTH}
+    world.start("165.154.15.1")
+    listed = world.said.relays[2]
+    assert (listed.verdict, listed.wants_auth, listed.auth, listed.tls) == (Verdict.OK, True, True, "starttls")
+    assert listed.reason == ""
+    assert world.state == "ready"
+
+
+def test_d10_a_network_relay_that_is_static_too_is_the_administrators() -> None:
+    world = story(replace(HOME, static_relays=(RelayKey(NOC, 25),)))
+    world.relays[NOC] = WANTS_AUTH
+    world.start("165.154.15.1")
+    assert verdicts(world)[NOC] == "ok"
+
+
+def test_d10_how_a_relay_is_spoken_to_stays_known_when_it_falls_silent() -> None:
+    world = story()
+    world.relays[NOC] = CheckResult(Verdict.OK, starttls=True, tls="starttls", auth=True)
+    world.start("165.154.15.1")
+    world.relays[NOC] = DEAD
+    world.refresh()
+    assert verdicts(world)[NOC] == "failed"
+    assert (world.said.relays[0].tls, world.said.relays[0].auth) == ("starttls", True)
+
+
+def test_d10_implicit_tls_is_known_before_anybody_spoke_to_the_relay() -> None:
+    world = story(Settings(static_relays=(RelayKey("192.0.2.99", 465), RelayKey("192.0.2.98", 587))))
+    world.mute = {"192.0.2.99", "192.0.2.98"}
+    world.start("165.154.15.1")
+    by_port = {one.relay.key.port: one.tls for one in world.said.relays}
+    assert by_port[465] == "implicit"
+    assert by_port[587] == ""

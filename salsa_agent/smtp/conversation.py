@@ -53,12 +53,18 @@ class Conversation:
         self._demands = demands
         self._sock = sock
         self._literal = literal
-        self._session = Session(Stream(sock), self._at)
+        self._stream = Stream(sock)
+        self._session = Session(self._stream, self._at)
         self._dismissed = False
         self._finished = False  # the relay is owed no QUIT, or has had it
         self._starttls: bool | None = None  # None: not known, or (implicit TLS) of no concern
         self._tls = ""
         self._auth: bool | None = None
+
+    @property
+    def speaking(self) -> bool:
+        """Whether the greeting has begun: some servers send its first line at once and the last after a test."""
+        return self._stream.lines_read > 0
 
     async def run(self) -> CheckResult:
         """Hold it as far as it is judged. Raises nothing but CancelledError; `unverified` where it was dismissed."""

@@ -167,16 +167,16 @@ class RelayCheck:
         )
 
     def _waits_for_a_talk(self) -> bool:
-        """Whether the next address has to wait for a conversation: it greeted, or still has time to."""
+        """Whether the next address has to wait for a conversation: its greeting has begun, or still has time to."""
         now = asyncio.get_running_loop().time()
-        return any(talk.conversation.greeted or now < talk.patient_until for talk in self._talks.values())
+        return any(talk.conversation.speaking or now < talk.patient_until for talk in self._talks.values())
 
     def _patience_left(self) -> float | None:
         """Until a silent conversation no longer keeps the next address waiting; None: nothing waits."""
         if not self._untried or self._racing is not None:
             return None
         now = asyncio.get_running_loop().time()
-        left = [talk.patient_until - now for talk in self._talks.values() if not talk.conversation.greeted]
+        left = [talk.patient_until - now for talk in self._talks.values() if not talk.conversation.speaking]
         return min((seconds for seconds in left if seconds > 0), default=None)
 
 

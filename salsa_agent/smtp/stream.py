@@ -71,6 +71,11 @@ class Stream:
             self._sock.send(self._tls.sealed(data) if self._tls else data)
 
     @property
+    def lines_read(self) -> int:
+        """How many whole lines the relay has sent."""
+        return self._lines
+
+    @property
     def pending(self) -> bool:
         """Something was received that has not been asked for yet."""
         return bool(self._buffer)

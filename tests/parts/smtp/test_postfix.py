@@ -125,6 +125,36 @@ async def test_d7_a_recipient_that_postfix_does_not_relay_to(site: Site) -> None
     assert "Relay access denied" in result.reason
 
 
+POSTSCREEN = (
+    "25 inet n - n - 1 postscreen",
+    "smtpd pass - - n - - smtpd",
+    "dnsblog unix - - n - 0 dnsblog",
+    "tlsproxy unix - - n - 0 tlsproxy",
+)
+TESTS = {
+    "postscreen_access_list": "",  # else a client in mynetworks is not tested
+    "postscreen_greet_action": "enforce",
+    "postscreen_greet_wait": "6s",  # its default: more than half of ours
+}
+
+
+async def test_d1_postscreen_sees_nobody_hang_up_or_speak_first() -> None:
+    """A new client is kept waiting, at two addresses, for longer than RFC 8305's patience."""
+    with Netns() as space:
+        space.batch([f"addr add {V4}/32 dev lo", "addr add 192.0.2.26/32 dev lo"])
+        with Postfix(space, "relay.example", port=0, main=TESTS, master=POSTSCREEN) as relay:
+            verifier = Verifier(Verify())
+            addresses = (ip_address(V4), ip_address("192.0.2.26"))
+            with space.inside():
+                result = await verifier.check(RelayKey("relay.example", 25), addresses)
+            assert result.verdict is Verdict.OK
+            relay.until(lambda: "quit=1" in relay.log, "the end of the conversation")
+            assert "PASS NEW" in relay.log
+            assert relay.log.count("CONNECT from") == 1  # the other address was not needed
+            for offence in ("HANGUP", "PREGREET", "lost connection", "improper command"):
+                assert offence not in relay.log
+
+
 def test_what_the_relay_takes_arrives(site: Site) -> None:
     """The lab's other half: a Postfix that only sends, through this relay; queued while it has nowhere to send to."""
     with Netns() as far:

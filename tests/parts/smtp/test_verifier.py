@@ -438,6 +438,21 @@ async def test_d1_a_slow_greeting_within_half_of_the_time_keeps_the_next_address
         assert (first.connections, second.connections) == (1, 0)
 
 
+async def test_d1_a_greeting_that_has_begun_keeps_the_next_address_waiting(space: Netns) -> None:
+    """Postfix's postscreen sends the first line at once, and the last when a new client has kept quiet for 6 s."""
+
+    async def teaser(talk: Talk) -> None:
+        await talk.send(b"220-relay.example ESMTP\r\n")
+        await asyncio.sleep(2)
+        await talk.send(b"220 relay.example ESMTP\r\n")
+
+    async with AsyncExitStack() as stack:
+        first, second = await servers(stack, {"greeting": teaser}, "ok")
+        result, _ = await verdict("127.0.0.1", "127.0.0.2", timeout=3)
+        assert result == OK
+        assert (first.connections, second.connections) == (1, 0)
+
+
 async def test_d1_a_greeting_that_comes_after_nine_seconds_is_in_time(space: Netns) -> None:
     assert Verify().timeout == 10.0
     async with SmtpServer("127.0.0.1", 25, {"greeting": slowly(b"220 at last\r\n", 9)}):

@@ -7,7 +7,7 @@ The same events at the same times give the same commands.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain, takewhile
+from itertools import chain
 
 from salsa_agent.core.cache import Cache
 from salsa_agent.core.events import (
@@ -40,8 +40,8 @@ from salsa_agent.core.model import (
     Outcome,
     Publication,
     Question,
-    Relay,
     RelayKey,
+    SenderChoice,
     Server,
     State,
 )
@@ -49,6 +49,7 @@ from salsa_agent.core.network import Change, Network
 from salsa_agent.core.phases import LEADS_TO, Phase
 from salsa_agent.core.publication import Published, none_is_ok
 from salsa_agent.core.questions import Questions
+from salsa_agent.core.relay_lists import ActiveList, active_lists
 from salsa_agent.core.rounds import OVERDUE, Request, Round, Rounds
 from salsa_agent.core.selection import SelectionInput, choose, joined
 from salsa_agent.core.settings import Settings
@@ -173,9 +174,9 @@ class Engine:
         """D6: this relay failed; the first of the published list that did not is published without waiting."""
         settings = self.settings
         self._commands += self._checks.report(key, reason, now, enabled=settings.verify.enabled)
-        resort = self._round.choice.last_resort if self._round is not None else None
-        best = self._published.report(key, reason, resort, now)
-        self._checks.check_soon(RelayKey(best.host, best.port))
+        resorts = [one.last_resort for one in self._round.lists] if self._round is not None else []
+        for best in self._published.report(key, reason, resorts, now):
+            self._checks.check_soon(RelayKey(best.host, best.port))
 
     def _from_outside(self, answer: Answer) -> bool:
         """E6: whether not this host alone made this answer, as it does an error of a server of its own."""
@@ -326,35 +327,29 @@ class Engine:
         self._select(running, now)
         if running.complete:
             self._enter(Phase.VERIFYING)
-        best = self._verify(running, now)
-        if best is None and now >= running.ends_at:
+        bests = self._verify(running, now)
+        if bests[0] is None and now >= running.ends_at:
             self._checks.assume_failed(running.choice.relays)
-            best = self._verify(running, now)
-        if best is not None:
-            self._decide(running, best, now)
-        return best is not None
+            bests = self._verify(running, now)
+        if bests[0] is not None:
+            self._decide(running, bests, now)
+            return True
+        self._published.compose_senders(self._sender_choices(running, bests))
+        return False
 
     def _select(self, current: Round, now: float) -> None:
-        """Make the list from the answers so far, and ask what it lacks (B2)."""
-        if not current.complete:
+        """Make the lists from the answers so far, and ask what they lack (B2)."""
+        if not current.finished:
             # the second half of the DNS part is for address lookups (E4): they do not wait for the slowest level then
             self._choose(current, prefetching=now >= current.half_of_dns)
         late = now >= current.dns_deadline
         if late:
             self._give_up(current, now)
-        current.complete |= late or (current.choice.settled and self._network.external.settled)  # G1
-        current.firm = current.choice.relays if current.complete else self._firm(current)
+        if not current.finished:
+            current.lists = active_lists(current.choice, self._network.before_external, late=late)
         asks = self._questions.ask(current.wanted, now)
         current.questions += len(asks)
         self._commands += asks
-
-    def _firm(self, current: Round) -> tuple[Relay, ...]:
-        """The relays at the front of the list that neither a pending answer nor the external address can change."""
-        firm = current.choice.relays[: current.choice.firm]
-        if self._network.external.settled:
-            return firm
-        before = self._network.interfaces_before_external
-        return tuple(takewhile(lambda relay: relay.interface in before, firm))
 
     def _choose(self, current: Round, *, prefetching: bool = False) -> None:
         begun = current.choice.exchanges
@@ -370,27 +365,27 @@ class Engine:
 
         self._commands += self._questions.give_up(wanted, now)
 
-    def _verify(self, current: Round, now: float) -> Best | None:
-        """Start the checks that are due; the best relay, once it is known (D2-D4).
-
-        Of a list that is not complete its front is looked at: nothing that comes later goes before that (E4).
-        """
-        firm, settings = current.firm, current.inputs.settings
-        enabled = settings.verify.enabled
-        self._commands += self._checks.set_relays([current.choice.relays], complete=current.complete)
-        if enabled:
+    def _verify(self, current: Round, now: float) -> tuple[Best | None, ...]:
+        """Start the checks that are due; the best relay of each list, once it is known (D2-D4)."""
+        lists, verify = current.lists, current.inputs.settings.verify
+        self._commands += self._checks.set_relays([one.relays for one in lists], complete=current.finished)
+        if verify.enabled:
             reach = Reach(self._addresses(current), self._network.links, self._network.ip_versions)
-            self._commands += self._checks.start_checks([firm], reach, settings.verify, now)
+            self._commands += self._checks.start_checks([one.firm for one in lists], reach, verify, now)
         else:
             self._checks.expire_reports(now)
-        if current.complete:
-            return self._checks.best(firm, current.choice.last_resort, enabled=enabled)
-        best = self._checks.best(firm, None, enabled=enabled)
-        return best if best and best.host else None
+        return tuple(self._best(one, enabled=verify.enabled) for one in lists)
+
+    def _best(self, one: ActiveList, *, enabled: bool) -> Best | None:
+        """Of a list that is not settled its front is looked at: nothing that comes later goes before that (E4)."""
+        best = self._checks.best(one.firm, one.last_resort if one.settled else None, enabled=enabled)
+        return best if one.settled or (best and best.host) else None
 
     def _addresses(self, current: Round) -> dict[RelayKey, tuple[IPAddress, ...] | None]:
         """Where each relay of the list is spoken to; None while that is being looked up."""
-        where: dict[RelayKey, tuple[IPAddress, ...] | None] = {r.key: r.addresses for r in current.choice.relays}
+        where: dict[RelayKey, tuple[IPAddress, ...] | None] = {}
+        for relay in chain.from_iterable(one.relays for one in current.lists):
+            where.setdefault(relay.key, relay.addresses)
         for key, questions in current.lookups.items():
             if where.get(key) == ():
                 cached = [self._cache.get(question) for question in questions]
@@ -398,11 +393,13 @@ class Engine:
                 where[key] = joined(known) if len(known) == len(cached) else None
         return where
 
-    def _decide(self, decided: Round, best: Best, now: float) -> None:
+    def _decide(self, decided: Round, bests: tuple[Best | None, ...], now: float) -> None:
         """The one moment at which a round changes what the outside sees (H1)."""
         self._enter(Phase.DECIDED)
         self._rounds.running = None
-        self._compose(decided, best, now)
+        if decided.request.network:  # nothing of the old network survives the decision (E5)
+            self._published.forget_senders()
+        self._compose(decided, bests, now)
         changed = self._publish()
         self._cache.keep(decided.all_questions)
         cause, count = decided.request.cause, len(decided.inputs.addresses)
@@ -417,11 +414,11 @@ class Engine:
             return
         before = current.choice
         self._select(current, now)
-        best = self._verify(current, now)
-        if best is None and current.choice is not before:  # a late answer changed the list behind the best relay
-            best = self._published.pending.best
-        if best is not None:
-            self._compose(current, best, now)
+        bests = self._verify(current, now)
+        if bests[0] is not None or current.choice is not before:  # a late answer changed a list behind the best relay
+            self._compose(current, bests, now)
+        else:
+            self._published.compose_senders(self._sender_choices(current, bests))
 
     def _stay_offline(self, inputs: SelectionInput, now: float) -> None:
         """E6: `offline` at once, the static relay after two seconds (at the start: at once)."""
@@ -430,21 +427,40 @@ class Engine:
         since = now if self._offline_since is None else self._offline_since
         if now < since + OFFLINE_GRACE:
             return
-        current = self._round = Round(Request("offline"), inputs, now, now, complete=True)
+        current = self._round = Round(Request("offline"), inputs, now, now)
         self._choose(current)
-        relays = current.choice.relays
-        self._commands += self._checks.set_relays([relays])
-        self._compose(current, last_resort(relays, current.choice.last_resort), now)
+        current.lists = active_lists(current.choice, None, late=True)
+        self._commands += self._checks.set_relays([one.relays for one in current.lists])
+        self._compose(current, tuple(last_resort(one.relays, one.last_resort) for one in current.lists), now)
 
     # --- publishing
 
-    def _compose(self, current: Round, best: Best, now: float) -> None:
-        """The list, the evidence and the best relay as they stand now; `_publish` sends them."""
+    def _compose(self, current: Round, bests: tuple[Best | None, ...], now: float) -> None:
+        """The lists, the evidence and the best relays as they stand now; `_publish` sends them."""
         choice, verify = current.choice, current.inputs.settings.verify
+        best = bests[0] or self._published.pending.best
+        senders = self._sender_choices(current, bests)
         if current.inputs.addresses and verify.enabled:
-            self._checks.plan([(choice.relays, best)], verify, now)
+            stand = (best, *(one.best for one in senders))
+            self._checks.plan([(one.relays, b) for one, b in zip(current.lists, stand, strict=True)], verify, now)
         listed = tuple(self._checks.listed(relay) for relay in choice.relays)
-        self._published.compose(best, listed, tuple(choice.evidence), tuple(choice.dropped), now)
+        self._published.compose(best, listed, choice.evidence, choice.dropped, now)
+        self._published.compose_senders(senders)
+
+    def _sender_choices(self, current: Round, bests: tuple[Best | None, ...]) -> tuple[SenderChoice, ...]:
+        """What is published for each sender: its best relay if it is known, else what was published (C11)."""
+        before = {(one.address, one.network): one for one in self._published.pending.senders}
+        choices: list[SenderChoice] = []
+        for (sender, _), one, best in zip(current.choice.senders, current.lists[1:], bests[1:], strict=True):
+            listed = tuple(self._checks.listed(relay) for relay in one.relays)
+            known = before.get((sender.address, sender.network))
+            if best is not None:
+                choices.append(SenderChoice(sender.address, sender.network, best, listed, decided=True))
+            elif known is not None and known.decided:
+                choices.append(known)
+            else:
+                choices.append(SenderChoice(sender.address, sender.network, relays=listed))
+        return tuple(choices)
 
     def _publish(self) -> bool:
         """Whether anything changed."""
@@ -473,7 +489,9 @@ class Engine:
 
     def _failing(self, current: Round) -> bool:
         """Whether a level or an address lookup failed, and is being retried."""
-        lookups = (self._cache.get(question) for question in chain.from_iterable(current.lookups.values()))
+        listed = {relay.key for relay in current.choice.relays}
+        names = (questions for key, questions in current.lookups.items() if key in listed)
+        lookups = (self._cache.get(question) for question in chain.from_iterable(names))
         return current.choice.failing or any(cached is not None and cached.failing for cached in lookups)
 
     def _explanation(self) -> tuple[Asked, ...]:

@@ -61,8 +61,10 @@ class Network:
         return self.inputs.view.of_link(self.inputs.first_link) if self.inputs else ()
 
     @property
-    def interfaces_before_external(self) -> frozenset[str]:
-        """The links whose relays go before those that the external address may bring, while that is awaited (G1)."""
+    def before_external(self) -> frozenset[str] | None:
+        """The links whose relays go before those that the external address may bring; None: it is not awaited (G1)."""
+        if self.external.settled:
+            return None
         addresses = self.inputs.addresses if self.inputs else ()
         last = max((n for n, one in enumerate(addresses) if one.ifindex == self.external.ifindex), default=-1)
         return frozenset(address.interface for address in addresses[: last + 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from salsa_agent.core.events import Command, Publish
@@ -12,6 +13,7 @@ from salsa_agent.core.model import (
     ListedRelay,
     Publication,
     RelayKey,
+    SenderChoice,
     State,
     Verdict,
 )
@@ -28,12 +30,8 @@ class Published:
 
     def __init__(self) -> None:
         self.last_published = Publication()
+        self.decided = False  # a best relay, or that there is none, was published or is about to be (H2)
         self._composed: Publication | None = None
-
-    @property
-    def decided(self) -> bool:
-        """Whether a best relay, or that there is none, was ever published or is about to be (H2)."""
-        return self._composed is not None or self.last_published.state is not State.STARTING
 
     @property
     def pending(self) -> Publication:
@@ -48,24 +46,50 @@ class Published:
         dropped: tuple[Dropped, ...],
         now: float,
     ) -> None:
-        """The list, the evidence and the best relay as they stand now."""
-        same = (best.host, best.port) == (self.last_published.best.host, self.last_published.best.port)
-        changed = self.last_published.changed if same else now
-        self._composed = Publication(self.last_published.state, best, relays, evidence, changed, dropped)
+        """The list of C6, the evidence and the best relay as they stand now."""
+        last = self.last_published
+        changed = last.changed if (best.host, best.port) == (last.best.host, last.best.port) else now
+        senders = self.pending.senders
+        self.decided = True
+        self._composed = Publication(last.state, best, relays, evidence, changed, dropped, senders)
 
-    def report(self, key: RelayKey, reason: str, last_resort: RelayKey | None, now: float) -> Best:
-        """D6: a relay of the list has failed; the first that has not is the best, without waiting."""
+    def compose_senders(self, senders: tuple[SenderChoice, ...]) -> None:
+        """The senders' lists and best relays as they stand now (C11)."""
+        if senders != self.pending.senders:
+            self._composed = replace(self.pending, senders=senders)
+
+    def forget_senders(self) -> None:
+        """What was published for senders is of another network."""
+        self.compose_senders(tuple(SenderChoice(one.address, one.network) for one in self.pending.senders))
+
+    def report(self, key: RelayKey, reason: str, last_resorts: Sequence[RelayKey | None], now: float) -> list[Best]:
+        """D6: a relay has failed; of each list the first that has not is the best, without waiting.
+
+        `last_resorts`: of the lists, that of C6 first. Returns the best relays.
+        """
         pending = self.pending
-        relays = tuple(
-            listed._replace(verdict=Verdict.FAILED, reason=reason) if listed.relay.key == key else listed
-            for listed in pending.relays
-        )
-        best = first_not_failed(relays, last_resort)
+        resorts = [*last_resorts, *[None] * (1 + len(pending.senders))]
+        relays = _with_failed(pending.relays, key, reason)
+        best = first_not_failed(relays, resorts[0])
         self.compose(best, relays, pending.evidence, pending.dropped, now)
-        return best
+        senders = []
+        for one, resort in zip(pending.senders, resorts[1:], strict=False):
+            listed = _with_failed(one.relays, key, reason)
+            if listed != one.relays and one.decided:
+                one = one._replace(relays=listed, best=first_not_failed(listed, resort))
+            senders.append(one)
+        self.compose_senders(tuple(senders))
+        return [best, *(one.best for one in senders)]
 
     def publish(self, state: State) -> list[Command]:
         """One publication for all that changed, none when nothing did."""
         before, self.last_published, self._composed = self.last_published, replace(self.pending, state=state), None
         changed = self.last_published != before or self.last_published.dropped != before.dropped
         return [Publish(self.last_published)] if changed else []
+
+
+def _with_failed(relays: tuple[ListedRelay, ...], key: RelayKey, reason: str) -> tuple[ListedRelay, ...]:
+    return tuple(
+        listed._replace(verdict=Verdict.FAILED, reason=reason) if listed.relay.key == key else listed
+        for listed in relays
+    )

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 
-from salsa_agent.core.model import Question, Relay, RelayKey
+from salsa_agent.core.model import Question, RelayKey
+from salsa_agent.core.relay_lists import ActiveList
 from salsa_agent.core.selection import Choice, SelectionInput
 from salsa_agent.core.token_bucket import Bucket
 
@@ -61,9 +62,8 @@ class Request:
 class Round:
     """A round that runs, or the last one, whose list stands.
 
-    `inputs`: what its list is made from. `choice`: its list, as far as the answers go. `complete`: no pending answer
-    changes the list any more, whether they came or were given up; until then, so many relays at its front are `firm` as
-    none can change. `questions`: how many were asked.
+    `inputs`: what its lists are made from. `choice`: the lists, as far as the answers go. `lists`: what of them can be
+    verified, that of C6 first. `questions`: how many were asked.
     """
 
     request: Request
@@ -71,9 +71,18 @@ class Round:
     started: float
     dns_deadline: float
     choice: Choice = field(default_factory=Choice)
-    complete: bool = False
-    firm: tuple[Relay, ...] = ()
+    lists: tuple[ActiveList, ...] = (ActiveList(),)
     questions: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing that is awaited changes the list of C6 any more."""
+        return self.lists[0].settled
+
+    @property
+    def finished(self) -> bool:
+        """The same of all lists."""
+        return all(one.settled for one in self.lists)
 
     @property
     def ends_at(self) -> float:
@@ -94,7 +103,7 @@ class Round:
     def wanted(self) -> Iterable[Question]:
         """The questions that are asked while they are unanswered."""
         lookups = chain.from_iterable(self.lookups.values())
-        return lookups if self.complete else chain(self.choice.wanted, lookups)
+        return lookups if self.finished else chain(self.choice.wanted, lookups)
 
     @property
     def all_questions(self) -> dict[Question, int | None]:

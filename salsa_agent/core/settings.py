@@ -30,12 +30,16 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Dns:
-    """`[dns]`: who is asked and for how long (F1, F2). `timeout`: seconds for one try."""
+    """`[dns]`: who is asked and for how long (F1, F2). `timeout`: seconds for one try.
+
+    `case_randomization`: letters of the name are sent in upper or lower case at random, for a forger to guess (0x20).
+    """
 
     servers: tuple[Server, ...] = ()
     timeout: float = 2.0
     attempts: int = 2
     trust_ad: tuple[str, ...] = ()
+    case_randomization: bool = True
 
 
 @dataclass(frozen=True, slots=True)

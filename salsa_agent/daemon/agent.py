@@ -73,11 +73,10 @@ class Agent:
     def __init__(self, settings: Settings, config_path: Path | None) -> None:
         self._config_path = config_path
         identity = machine_identity()
-        dns = settings.dns
         self._engine = Engine(settings, identity, seed=time.time_ns())
         self._statistics = Statistics(realtime_us(clock()))
         self._loop = EngineLoop(self._engine, self._execute, SleepClock().slept)
-        self._resolver = Resolver(timeout=dns.timeout, attempts=dns.attempts, trust_ad=dns.trust_ad)
+        self._resolver = Resolver(settings.dns)
         self._verifier = Verifier(settings.verify)
         self._work = Work(self._resolver, self._verifier, self._post_result)
         self._nat = Nat(self._on_external_address, self._resolver.ask)
@@ -228,12 +227,7 @@ class Agent:
             log.error("configuration not read again, the old settings stay: %s", error)
         else:
             log.info("configuration read again")
-            dns = settings.dns
-            self._resolver.timeout, self._resolver.attempts, self._resolver.trust_ad = (
-                dns.timeout,
-                dns.attempts,
-                dns.trust_ad,
-            )
+            self._resolver.configure(settings)
             self._verifier.configure(settings.verify)
             self._nameservers.configure(settings)
             self._link_infos.configure(settings)

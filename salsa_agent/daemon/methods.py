@@ -103,7 +103,7 @@ class Methods:
         if refusal := self._lookups.refusal(uid, clock()):
             raise LimitsExceeded(refusal)
         settings, view = self._engine.settings, ServerView(self._engine.servers)
-        return await lookup(address, settings, view, self._resolver.aside(), identity=self._identity)
+        return await lookup(address, settings, view, self._resolver.clone(), identity=self._identity)
 
     def explain(self) -> Explanation:
         """What the last decision rests on."""

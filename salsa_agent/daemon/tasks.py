@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import partial
 
 from salsa_agent.core.events import Answered, Check, Checked, ConversationsEnded, Event
-from salsa_agent.core.model import Answer, CheckResult, Question, Verdict
+from salsa_agent.core.model import CheckResult, Question, Verdict
 from salsa_agent.daemon import log_messages as tell
-from salsa_agent.resolver.resolver import Asking, Resolver
+from salsa_agent.resolver.resolver import Resolver
 from salsa_agent.smtp.verifier import Verifier
 from salsa_agent.text import host_port
 
@@ -24,18 +23,18 @@ class Work:
         self._resolver = resolver
         self._verifier = verifier
         self._post = post
-        self._askings: dict[Question, Asking] = {}
+        self._questions: dict[Question, asyncio.Task[None]] = {}
         self._checks: dict[Check, asyncio.Task[None]] = {}
 
     def ask(self, question: Question) -> None:
-        """Ask this question, whose query is sent before this returns; an Answered comes."""
-        self._askings[question] = Asking(self._resolver, question, partial(self._answered, question))
+        """Ask this question; an Answered comes."""
+        self._questions[question] = asyncio.create_task(self._ask(question), name="question")
 
     def drop(self, question: Question) -> None:
         """The answer is no longer wanted: none comes."""
-        asking = self._askings.pop(question, None)
-        if asking is not None:
-            asking.cancel()
+        task = self._questions.pop(question, None)
+        if task is not None:
+            task.cancel()
 
     def check(self, check: Check) -> None:
         """Speak to this relay; a Checked comes, and a ConversationsEnded if that left conversations to be ended."""
@@ -49,16 +48,18 @@ class Work:
 
     async def close(self) -> None:
         """Drop everything, and wait until the conversations are over."""
-        for question in list(self._askings):
-            self.drop(question)
-        tasks = list(self._checks.values())
+        tasks = [*self._questions.values(), *self._checks.values()]
+        self._questions.clear()
         self._checks.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _answered(self, question: Question, answer: Answer) -> None:
-        del self._askings[question]
+    async def _ask(self, question: Question) -> None:
+        answer = await self._resolver.ask(question)
+        if self._questions.get(question) is not asyncio.current_task():  # dropped in the turn in which it ended
+            return
+        del self._questions[question]
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s", tell.question_line(question, answer))
         self._post(Answered(question, answer))

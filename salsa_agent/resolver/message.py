@@ -1,98 +1,137 @@
 """DNS messages (RFC 1035 section 4): the query that is sent, and what a reply says about its question.
 
-A reply is read record by record, not by `dns.message`: that makes an object of every record of every section, and looks
-for a Python module for each record type a reply cares to name. It takes ten times as long for an honest reply, seconds
-for a hostile one.
+Names and record data are read by dnspython. The loop over the records is here: `dns.message.from_wire` makes an object
+of every record of every section, and imports a module for each record type that a reply cares to name, which takes
+15 seconds for a hostile reply of 64 KiB (docs/decisions/dnspython-with-our-own-loop.md).
 """
 
 from __future__ import annotations
 
 import secrets
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import ip_address
 
-from salsa_agent.core.model import IPAddress, Mx, Outcome, RRType
-from salsa_agent.resolver.names import MAX_NAME, Name, rcode_text, text_of
+import dns.exception
+import dns.name
+import dns.rcode
+import dns.rdata
+import dns.rdtypes.ANY.CNAME
+import dns.rdtypes.ANY.MX
+import dns.rdtypes.ANY.SOA
+import dns.rdtypes.IN.A
+import dns.rdtypes.IN.AAAA
+import dns.rdtypes.IN.SRV
+import dns.wire
+from dns.name import Name
+from dns.rdataclass import IN
+from dns.rdatatype import AAAA, CNAME, MX, NS, SOA, SRV, A, RdataType
+
+from salsa_agent.core.model import IPAddress, Mx, Outcome, RRType, Srv
 
 QR, OPCODE, AA, TC, RD, AD, RCODE = 0x8000, 0x7800, 0x0400, 0x0200, 0x0100, 0x0020, 0x000F
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = range(6)
 BARE_ERRORS = frozenset((FORMERR, SERVFAIL, NOTIMP, REFUSED))  # servers may send these without the question
 
-IN = 1
-NS, CNAME, SOA = 2, 5, 6
-TYPES = {RRType.A: 1, RRType.MX: 15, RRType.AAAA: 28}
+TYPES = {RRType.A: A, RRType.MX: MX, RRType.AAAA: AAAA, RRType.SRV: SRV}
 
 MAX_CHAIN = 16  # CNAMEs in one reply
-MAX_STEPS = 1 << 17  # labels and pointers in one reply; the fullest honest one has half as many
+MAX_RECORDS = 512  # of one reply; those after them are not read
+MAX_LABELS = 1 << 15  # in the names of one reply: about 50 ms; 512 honest records have at most half as many
 
 _HEADER = struct.Struct("!6H")
-_RECORD = struct.Struct("!HHIH")
-_PREFERENCE = struct.Struct("!H")
-_SOA_TIMES = struct.Struct("!5I")
+_QUESTION_TAIL = struct.Struct("!2H")
+
+Record = Mx | Srv | IPAddress
 
 
 class ServerFailed(Exception):
-    """A server's error, or nonsense: it is not asked that question again. `rcode`: where it sent one."""
+    """A server is of no use for this question: an error, a reply that cannot be read, or no way to it.
 
-    def __init__(self, reason: str, rcode: str = "") -> None:
+    `rcode`: where it sent one. `replied`: whether anything came from it.
+    """
+
+    def __init__(self, reason: str, rcode: str = "", *, replied: bool = True) -> None:
         super().__init__(reason)
         self.rcode = rcode
+        self.replied = replied
 
 
-class Malformed(Exception):
-    """The message is not what RFC 1035 describes."""
+class Malformed(dns.exception.FormError):
+    """The message is not what RFC 1035 describes. One of the library's errors, which it lets through as it is."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)  # type: ignore[no-untyped-call]
 
 
 class Query:
-    """One question as it goes over the wire. `end`: where it ends, in the query and in its replies."""
+    """One question as a message, with a random id (RFC 5452 section 9.2). RD is set, and AD: RFC 6840 section 5.7.
 
-    __slots__ = ("_question", "end", "name", "rtype")
+    `mixed_case`: each letter of the name is in upper or lower case at random, which a forger has to guess, too (0x20:
+    draft-vixie-dnsext-dns0x20-00). No EDNS: the answers are small, where not there is TCP, and every server and
+    middlebox takes a plain query.
+    """
 
-    def __init__(self, name: Name, rtype: RRType) -> None:
+    __slots__ = ("mixed_case", "name", "rtype", "wire")
+
+    def __init__(self, name: Name, rtype: RRType, *, mixed_case: bool = False) -> None:
         self.name = name
         self.rtype = rtype
-        self._question = name + struct.pack("!2H", TYPES[rtype], IN)
-        self.end = _HEADER.size + len(self._question)
-
-    def to_wire(self) -> bytes:
-        """The message, with a fresh random id; RD is set, and AD: whether the answer is authentic (RFC 6840 5.7).
-
-        No EDNS: the answers are small, where not there is TCP, and every server and middlebox takes a plain query.
-        """
-        return _HEADER.pack(secrets.randbits(16), RD | AD, 1, 0, 0, 0) + self._question
+        plain = name.to_digestable()
+        sent = _randomize_case(plain) if mixed_case else plain
+        self.mixed_case = sent != plain  # a name without letters has no case
+        header = _HEADER.pack(secrets.randbits(16), RD | AD, 1, 0, 0, 0)
+        self.wire = header + sent + _QUESTION_TAIL.pack(TYPES[rtype], IN)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a server said.
-
-    `ttl` as in model.Answer. `alias`, where `pending`: this name has to be asked now (rule B6). `canonical`: the name
-    that it is about, at the end of the aliases.
-    """
+    """What a server said of a name, at the end of its aliases `canonical`. `ttl` as in model.Answer."""
 
     outcome: Outcome
     rcode: str
     authentic: bool  # the AD bit, for what it is worth
     ttl: int | None
     canonical: Name
-    mx: tuple[Mx, ...] = ()
-    addresses: tuple[IPAddress, ...] = ()
-    alias: Name | None = None
+    records: tuple[Record, ...] = ()
 
 
-def is_reply(wire: bytes, sent: bytes) -> bool:
-    """Whether this message has the id and the question that were sent (RFC 5452 section 9.1)."""
-    if len(wire) < _HEADER.size or wire[:2] != sent[:2]:
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """The name that was asked is an alias of `target`, about which the reply says nothing: it has to be asked (B6)."""
+
+    target: Name
+    rcode: str
+    authentic: bool
+    ttl: int
+
+
+def query_name(text: str) -> Name:
+    """The absolute name. Raises ValueError when it is none: no server could answer."""
+    try:
+        return dns.name.from_text(text)
+    except (dns.exception.DNSException, ValueError) as error:  # UnicodeError is a ValueError
+        raise ValueError("not a domain name") from error
+
+
+def is_reply(wire: bytes, query: bytes) -> bool:
+    """Whether this message has the id and the question that were sent (RFC 5452 section 9.1), in whatever case."""
+    if len(wire) < _HEADER.size or wire[:2] != query[:2]:
         return False
     flags, questions = struct.unpack_from("!2H", wire, 2)
     if not flags & QR or flags & OPCODE:
         return False
     if questions == 0:
         return flags & RCODE in BARE_ERRORS
-    # a first name cannot be compressed; a length is below 64 and no capital letter
-    return questions == 1 and wire[_HEADER.size : len(sent)].lower() == sent[_HEADER.size :]
+    # a first name cannot be compressed; a length is below 64 and no letter
+    return questions == 1 and wire[_HEADER.size : len(query)].lower() == query[_HEADER.size :].lower()
+
+
+def keeps_case(wire: bytes, query: bytes) -> bool:
+    """Whether a reply has the question's name as it was sent. An error without the question does."""
+    return wire[4:6] == b"\0\0" or wire[_HEADER.size : len(query)] == query[_HEADER.size :]
 
 
 def is_truncated(wire: bytes) -> bool:
@@ -100,143 +139,132 @@ def is_truncated(wire: bytes) -> bool:
     return bool(wire[2] & TC >> 8)
 
 
-def read(wire: bytes, query: Query) -> Reply:
+def read(wire: bytes, query: Query) -> Reply | Alias:
     """What the reply says. Raises ServerFailed for an error, and for what cannot be read."""
-    rcode = wire[3] & RCODE
-    if rcode not in (NOERROR, NXDOMAIN):
-        text = rcode_text(rcode)
-        raise ServerFailed(text, text)
-    text = "NXDOMAIN" if rcode else "NOERROR"
+    code = wire[3] & RCODE
+    rcode = dns.rcode.to_text(dns.rcode.Rcode(code))
+    if code not in (NOERROR, NXDOMAIN):
+        raise ServerFailed(rcode, rcode)
     try:
-        return _Reader(wire, query).reply(text)
-    except (Malformed, IndexError, struct.error) as error:
-        raise ServerFailed(str(error) if isinstance(error, Malformed) else "malformed reply", text) from error
+        return _Reader(wire, query).read(rcode)
+    except Malformed as error:
+        raise ServerFailed(str(error), rcode) from error
+    except (dns.exception.DNSException, ValueError, struct.error) as error:
+        raise ServerFailed("malformed reply", rcode) from error
 
 
 class _Reader:
-    """Goes through a reply once. Reading past the end raises IndexError or struct.error."""
+    """Goes through a reply once, and reads at most MAX_RECORDS of its records."""
 
     def __init__(self, wire: bytes, query: Query) -> None:
-        self.wire = wire
-        self.query = query
-        self.at = query.end
-        self.steps = 0
-        _, self.flags, _, self.answers, self.authorities, _ = _HEADER.unpack_from(wire)
+        self._query = query
+        self._parser = _Parser(wire, len(query.wire))
+        _, self._flags, _, self._answers, self._authorities, _ = _HEADER.unpack_from(wire)
+        self._records_left = MAX_RECORDS
 
-    def reply(self, rcode: str) -> Reply:
+    def read(self, rcode: str) -> Reply | Alias:
         """Follow the aliases from the name that was asked to where the records are, or should be."""
         found, aliases = self._answer_section()
-        name, ttls = self.query.name, []
+        name, ttls = self._query.name, list[int]()
         while name not in found and name in aliases:
             name, ttl = aliases[name]
             ttls.append(ttl)
             if len(ttls) > MAX_CHAIN:
                 raise Malformed("CNAME loop")
-        authentic = bool(self.flags & AD)
-        records = found.get(name)
-        if records:
-            if rcode == "NXDOMAIN":
-                raise Malformed("NXDOMAIN with records")
-            ttls += records.values()
-            mx = tuple(item for item in records if isinstance(item, Mx))
-            addresses = tuple(item for item in records if not isinstance(item, Mx))
-            return Reply(Outcome.FOUND, rcode, authentic, min(ttls), name, mx, addresses)
-        negative = self._negative_ttl(name)
-        if ttls and rcode == "NOERROR" and negative is None:  # nothing is said about the target
-            return Reply(Outcome.PENDING, rcode, authentic, min(ttls), name, alias=name)
-        return Reply(Outcome.NONE, rcode, authentic, None if negative is None else min([*ttls, negative]), name)
+        authentic = bool(self._flags & AD)
+        records = found.get(name, {})
+        if records and rcode == "NOERROR":
+            return Reply(Outcome.FOUND, rcode, authentic, min([*ttls, *records.values()]), name, tuple(records))
+        negative_ttl, referral = self._authority_section(name)
+        if rcode == "NOERROR":  # an NXDOMAIN says it whatever stands beside it (RFC 2308 section 2.1)
+            if referral and negative_ttl is None and not self._flags & AA:
+                raise Malformed("referral to other servers")  # who only says whom to ask does not know (section 2.2)
+            if self._records_left < 0:
+                raise Malformed(f"more than {MAX_RECORDS} records")
+            if ttls and negative_ttl is None:
+                return Alias(name, rcode, authentic, min(ttls))
+        return Reply(Outcome.NONE, rcode, authentic, None if negative_ttl is None else min([*ttls, negative_ttl]), name)
 
-    def _answer_section(self) -> tuple[dict[Name, dict[Mx | IPAddress, int]], dict[Name, tuple[Name, int]]]:
+    def _answer_section(self) -> tuple[dict[Name, dict[Record, int]], dict[Name, tuple[Name, int]]]:
         """The records of the type that was asked, and the aliases: by owner, with their TTLs."""
-        found: dict[Name, dict[Mx | IPAddress, int]] = {}
+        found: dict[Name, dict[Record, int]] = {}
         aliases: dict[Name, tuple[Name, int]] = {}
-        wanted = TYPES[self.query.rtype]
-        for _ in range(self.answers):
-            owner, rtype, ttl, end = self._record()
-            if rtype == wanted:
-                record = self._data(end)
+        wanted = TYPES[self._query.rtype]
+        for owner, rdata, ttl in self._records(self._answers, frozenset((wanted, CNAME))):
+            if isinstance(rdata, dns.rdtypes.ANY.CNAME.CNAME):
+                aliases.setdefault(owner, (rdata.target, ttl))
+            elif rdata is not None:
                 at_owner = found.setdefault(owner, {})
+                record = _record(rdata)
                 at_owner[record] = min(ttl, at_owner.get(record, ttl))
-            elif rtype == CNAME:
-                aliases.setdefault(owner, (self._name(), ttl))
-            else:
-                self.at = end
-            if self.at != end:
-                raise Malformed("malformed reply")
         return found, aliases
 
-    def _negative_ttl(self, name: Name) -> int | None:
-        """How long `name` has no such records (RFC 2308 section 5); None: no SOA says so.
-
-        Raises Malformed for a referral (section 2.2): a server that only says who else to ask does not know.
-        """
+    def _authority_section(self, name: Name) -> tuple[int | None, bool]:
+        """How long `name` has no such records (RFC 2308 section 5; None: no SOA says so); whether there is an NS."""
         referral = False
-        for _ in range(self.authorities):
-            owner, rtype, ttl, end = self._record()
-            if rtype == SOA and _is_within(name, owner):
-                self._name()
-                self._name()
-                *_, minimum = _SOA_TIMES.unpack_from(self.wire, self.at)
-                return min(ttl, int(minimum))
-            referral = referral or rtype == NS
-            self.at = end
-        if referral and not self.flags & AA:
-            raise Malformed("referral to other servers")
-        return None
+        for owner, rdata, ttl in self._records(self._authorities, frozenset((SOA, NS))):
+            if rdata is None:
+                referral = True
+            elif isinstance(rdata, dns.rdtypes.ANY.SOA.SOA) and name.is_subdomain(owner):
+                return min(ttl, rdata.minimum), referral
+        return None, referral
 
-    def _record(self) -> tuple[Name, int, int, int]:
-        """A record up to its data: owner, type (0 where it is not of class IN), TTL, and where it ends."""
-        owner = self._name()
-        rtype, rclass, ttl, length = _RECORD.unpack_from(self.wire, self.at)
-        self.at += _RECORD.size
-        end = self.at + length
-        if end > len(self.wire):
-            raise Malformed("malformed reply")
-        return owner, rtype if rclass == IN else 0, 0 if ttl >> 31 else ttl, end  # RFC 2181 section 8
-
-    def _data(self, end: int) -> Mx | IPAddress:
-        start, self.at = self.at, end
-        if self.query.rtype is RRType.MX:
-            (preference,) = _PREFERENCE.unpack_from(self.wire, start)
-            self.at = start + _PREFERENCE.size
-            return Mx(preference, text_of(tuple(self._labels())))
-        kind, size = (IPv4Address, 4) if self.query.rtype is RRType.A else (IPv6Address, 16)
-        if end - start != size:
-            raise Malformed("malformed reply")
-        return kind(self.wire[start:end])
-
-    def _name(self) -> Name:
-        return b"".join([bytes((len(label),)) + label for label in self._labels()]).lower() + b"\0"
-
-    def _labels(self) -> list[bytes]:
-        """The labels of the name at `at`, which moves behind it (RFC 1035 section 4.1.4)."""
-        wire, at = self.wire, self.at
-        labels: list[bytes] = []
-        size = 1
-        lowest = at  # pointers lead ever further back
-        behind = 0
-        while length := wire[at]:
-            self.steps += 1
-            if length < 64:
-                labels.append(wire[at + 1 : at + 1 + length])
-                size += length + 1
-                at += length + 1
-            elif length >= 192:
-                behind = behind or at + 2
-                at = (length & 63) << 8 | wire[at + 1]
-                if at >= lowest:
-                    raise Malformed("malformed reply")
-                lowest = at
+    def _records(self, count: int, types: frozenset[RdataType]) -> Iterator[tuple[Name, dns.rdata.Rdata | None, int]]:
+        """Owner, data and TTL of the records of class IN and these types (of NS, whose data is not used, None)."""
+        parser = self._parser
+        for _ in range(count):
+            self._records_left -= 1
+            if self._records_left < 0:
+                return
+            owner = parser.get_name(decompress=True)
+            rtype, rclass, ttl, length = parser.get_struct("!HHIH")
+            ttl = 0 if ttl >> 31 else ttl  # RFC 2181 section 8
+            if rclass != IN or rtype not in types:
+                # the library looks for a module for each type that it does not know, and keeps a class for ever
+                parser.get_bytes(length)
+            elif rtype == NS:
+                parser.get_bytes(length)
+                yield owner, None, ttl
             else:
-                raise Malformed("malformed reply")
-            if size > MAX_NAME or self.steps > MAX_STEPS:
-                raise Malformed("malformed reply")
-        self.at = behind or at + 1
-        return labels
+                with parser.restrict_to(length):
+                    rdata = dns.rdata.from_wire_parser(IN, RdataType(rtype), parser)
+                yield owner, rdata, ttl
 
 
-def _is_within(name: Name, zone: Name) -> bool:
-    """Whether `name` is `zone` or below it."""
-    while len(name) > len(zone):
-        name = name[1 + name[0] :]
-    return name == zone
+class _Parser(dns.wire.Parser):
+    """The library's, which stops when the names that it read have more than MAX_LABELS labels together."""
+
+    def __init__(self, wire: bytes, current: int) -> None:
+        super().__init__(wire, current)
+        self._labels_left = MAX_LABELS
+
+    def get_name(self, origin: Name | None = None, decompress: bool = False) -> Name:
+        name = super().get_name(origin, decompress)
+        self._labels_left -= len(name.labels)
+        if self._labels_left < 0:
+            raise Malformed("reply with too many labels")
+        return name
+
+
+def _record(rdata: dns.rdata.Rdata) -> Record:
+    """Names are in lower case: a server may compress them by pointers into the question, whose case is random."""
+    match rdata:
+        case dns.rdtypes.ANY.MX.MX():
+            return Mx(rdata.preference, rdata.exchange.canonicalize().to_text())
+        case dns.rdtypes.IN.SRV.SRV():
+            return Srv(rdata.priority, rdata.weight, rdata.port, rdata.target.canonicalize().to_text())
+        case dns.rdtypes.IN.A.A() | dns.rdtypes.IN.AAAA.AAAA():
+            return ip_address(rdata.address)
+    raise Malformed("malformed reply")
+
+
+def _randomize_case(name: bytes) -> bytes:
+    """The name of a message with each letter in upper or lower case at random, not all of them in lower case."""
+    letters = [at for at, byte in enumerate(name) if 97 <= byte <= 122]  # a length is below 64
+    if not letters:
+        return name
+    case = secrets.randbits(len(letters)) or 1
+    mixed = bytearray(name)
+    for bit, at in enumerate(letters):
+        mixed[at] ^= 0x20 * (case >> bit & 1)
+    return bytes(mixed)

@@ -1,145 +1,120 @@
-"""One try to get an answer from one server: a socket of its own, UDP first, TCP when truncated (rule F2)."""
+"""One query to one server: a socket of its own, UDP first, TCP when truncated or wished (rule F2)."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import socket
 import struct
-from collections.abc import Callable
-from contextlib import suppress
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
-from time import monotonic
-from typing import NamedTuple
+from ipaddress import ip_address
 
-from salsa_agent.core.model import MAX_IFINDEX, Server
+from salsa_agent.core.model import Server
+from salsa_agent.link_socket import NO_ROUTE_YET, Endpoint, endpoint, open_socket, os_error_text
 from salsa_agent.resolver.message import ServerFailed, is_reply, is_truncated
-from salsa_agent.resolver.udp_sockets import replies
 
-IP_UNICAST_IF = 50  # linux/in.h
-IPV6_UNICAST_IF = 76  # linux/in6.h
-SO_BINDTOIFINDEX = 62  # asm-generic/socket.h
-
-# what connect says while an address, a route or the link is still to come
-NO_ROUTE_YET = frozenset(
-    (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.ENODEV, errno.ENXIO)
-)
-ROUTE_PAUSE = 0.05  # seconds
+ROUTE_PAUSE = 0.05  # seconds between two looks for a route
+MAX_DATAGRAM = 4096  # a query without EDNS is answered in 512 (RFC 1035 section 4.2.1)
 
 
 class NoReply(Exception):
-    """The time of the try ran out."""
+    """The time of the try ran out. `sent`: the query went out; if not, there was no route all the time."""
+
+    def __init__(self, reason: str, *, sent: bool) -> None:
+        super().__init__(reason)
+        self.sent = sent
 
 
-Result = bytes | Exception  # NoReply, ServerFailed; any other is a defect of ours
+class QueryAttempt:
+    """A query that is sent when this is made, if there is a route; if not, `waiting` is true and `reply` waits for one.
 
-
-class _Target(NamedTuple):
-    """Where a server is; `link`: the index of the one it is asked through, 0 for any."""
-
-    family: socket.AddressFamily
-    sockaddr: tuple[str, int] | tuple[str, int, int, int]
-    link: int
-
-
-class Try:
-    """A query under way. It is sent at once, without a turn of the event loop.
-
-    `done` is told the reply, which has its id and question and is not truncated, or why there is none: NoReply when
-    `timeout` (seconds) ran out, ServerFailed when the server, or the way to it, is of no use. Nothing is told after
-    `cancel`. The constructor raises ServerFailed.
+    `timeout` (seconds) is for all of it: a route may come a moment after the address did. `families`: the IP versions
+    of which a route may come. The constructor raises ServerFailed. To be closed.
     """
 
-    __slots__ = ("_deadline", "_done", "_replies", "_sent", "_server", "_sock", "_waits")
-
-    def __init__(self, server: Server, sent: bytes, timeout: float, done: Callable[[Result], None]) -> None:
-        self._server, self._sent, self._done = server, sent, done
-        self._deadline = monotonic() + timeout
+    def __init__(self, server: Server, query: bytes, timeout: float, families: frozenset[int]) -> None:
+        self._server = server
+        self._query = query
+        self._deadline = asyncio.get_running_loop().time() + timeout
+        self._families = families
         self._sock: socket.socket | None = None
-        self._waits: asyncio.TimerHandle | asyncio.Task[None] | None = None  # for a route, or for TCP
+        self._no_route = ""
         self._send()
 
-    def cancel(self) -> None:
-        """Give up. Twice does no harm."""
-        if self._sock is not None:
-            self._replies.drop(self._sock)
-        if self._waits is not None:
-            self._waits.cancel()
+    @property
+    def waiting(self) -> bool:
+        """Whether there is no route yet."""
+        return self._sock is None
 
-    def _send(self) -> None:
-        """Send it, or wait for a route, which may come a moment after the address did. Raises ServerFailed."""
-        try:
-            self._replies = replies()
-            self._sock = sock = _connected(self._server, self._sent)
-            self._replies.wait(sock, self._deadline, self._heard, self._lost)
-        except OSError as error:
-            if error.errno not in NO_ROUTE_YET:
-                raise ServerFailed(_said(error)) from error
-            again = min(monotonic() + ROUTE_PAUSE, self._deadline)
-            self._waits = asyncio.get_running_loop().call_at(again, self._send_again, _said(error))
+    async def reply(self) -> bytes:
+        """The reply, which has the id and the question of the query and is not truncated.
 
-    def _send_again(self, trouble: str) -> None:
-        if monotonic() >= self._deadline:
-            self._done(NoReply(trouble))
-            return
-        try:
-            self._send()
-        except Exception as error:
-            self._done(error)
-
-    def _heard(self, wire: bytes) -> None:
-        """Take a datagram; all but the reply to what was sent may be anybody's and are passed over."""
-        if not is_reply(wire, self._sent):
-            return
-        assert self._sock is not None
-        self._replies.drop(self._sock)
-        if is_truncated(wire):
-            self._waits = asyncio.get_running_loop().create_task(self._ask_over_tcp(), name="TCP")
-        else:
-            self._done(wire)
-
-    def _lost(self, error: OSError) -> None:
-        self._done(_failure(error))
-
-    async def _ask_over_tcp(self) -> None:
-        result: Result
+        Raises NoReply, and ServerFailed when the server, or the way to it, is of no use.
+        """
         try:
             async with asyncio.timeout_at(self._deadline):
-                result = await _over_tcp(self._server, self._sent)
+                while self._sock is None:
+                    await asyncio.sleep(ROUTE_PAUSE)
+                    self._send()
+                return await self._reply(self._sock)
+        except TimeoutError:
+            raise NoReply(self._no_route if self.waiting else "no answer in time", sent=not self.waiting) from None
         except OSError as error:
-            result = _failure(error)
-        except Exception as error:
-            result = error
-        self._done(result)
+            raise ServerFailed(os_error_text(error), replied=False) from error
+
+    def close(self) -> None:
+        """Close the socket. Idempotent."""
+        if self._sock is not None:
+            self._sock.close()
+
+    def _send(self) -> None:
+        """Send the query, or note that there is no route. Raises ServerFailed."""
+        try:
+            to = _endpoint_of(self._server)
+            self._sock = _connected(to, b"" if self._server.tcp else self._query)
+        except OSError as error:
+            if error.errno not in NO_ROUTE_YET or not self._route_may_come():
+                raise ServerFailed(os_error_text(error), replied=False) from error
+            self._no_route = os_error_text(error)
+
+    def _route_may_come(self) -> bool:
+        """A link-local address needs no route of its family, but its link."""
+        ip = ip_address(self._server.address)
+        return ip.is_link_local or ip.version in self._families
+
+    async def _reply(self, sock: socket.socket) -> bytes:
+        loop = asyncio.get_running_loop()
+        while not self._server.tcp:
+            wire = await loop.sock_recv(sock, MAX_DATAGRAM)
+            if not is_reply(wire, self._query):  # anybody's: passed over
+                await asyncio.sleep(0)  # a flood is received without a pause: let the loop live and the time run out
+            elif is_truncated(wire):
+                break
+            else:
+                return wire
+        return await _over_tcp(self._server, self._query)
 
 
-def _failure(error: OSError) -> NoReply | ServerFailed:
-    return NoReply("no answer in time") if isinstance(error, TimeoutError) else ServerFailed(_said(error))
-
-
-def _connected(server: Server, sent: bytes) -> socket.socket:
-    """A socket on which the query went out. Raises OSError, ServerFailed."""
-    target = _target(server)
-    sock = _socket(target, socket.SOCK_DGRAM)
+def _connected(to: Endpoint, query: bytes) -> socket.socket:
+    """A UDP socket on which the query went out; without one it only shows that there is a route. Raises OSError."""
+    sock = open_socket(to, socket.SOCK_DGRAM)
     try:
-        sock.connect(target.sockaddr)  # the kernel drops what others send, and tells of a closed port
-        sock.send(sent)
+        sock.connect(to.sockaddr)  # the kernel drops what others send, and tells of a closed port
+        if query:
+            sock.send(query)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-async def _over_tcp(server: Server, sent: bytes) -> bytes:
+async def _over_tcp(server: Server, query: bytes) -> bytes:
     """RFC 7766: each message after its length."""
     loop = asyncio.get_running_loop()
-    target = _target(server)
-    with _socket(target, socket.SOCK_STREAM) as sock:
-        await loop.sock_connect(sock, target.sockaddr)
-        await loop.sock_sendall(sock, struct.pack("!H", len(sent)) + sent)
-        while not is_reply(reply := await _message(sock), sent):
+    to = _endpoint_of(server)
+    with open_socket(to, socket.SOCK_STREAM) as sock:
+        await loop.sock_connect(sock, to.sockaddr)
+        await loop.sock_sendall(sock, struct.pack("!H", len(query)) + query)
+        while not is_reply(reply := await _message(sock), query):
             pass
     if is_truncated(reply):
         raise ServerFailed("truncated over TCP")
@@ -147,7 +122,7 @@ async def _over_tcp(server: Server, sent: bytes) -> bytes:
 
 
 async def _message(sock: socket.socket) -> bytes:
-    await asyncio.sleep(0)  # a flood is received without a pause: let the loop live and the time run out
+    await asyncio.sleep(0)  # as with UDP: a flood is received without a pause
     (length,) = struct.unpack("!H", await _exactly(sock, 2))
     return await _exactly(sock, length)
 
@@ -163,66 +138,12 @@ async def _exactly(sock: socket.socket, length: int) -> bytes:
     return bytes(data)
 
 
-def _target(server: Server) -> _Target:
+def _endpoint_of(server: Server) -> Endpoint:
     """Raises ServerFailed, OSError."""
-    return _looked_up(server) if "%" in server.address else _plain(server)
-
-
-@lru_cache(maxsize=64)
-def _plain(server: Server) -> _Target:
-    return _looked_up(server)
-
-
-def _looked_up(server: Server) -> _Target:
-    target = _where(server)
-    if not 0 <= target.link <= MAX_IFINDEX:  # such as a resolv.conf may name
-        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-    return target
-
-
-def _where(server: Server) -> _Target:
-    try:
-        ip = ip_address(server.address)
+    try:  # the link of a scope that is a name may change
+        return endpoint(*server[:3]) if "%" in server.address else _known_endpoint(*server[:3])
     except ValueError:
-        raise ServerFailed("not an IP address") from None
-    if not isinstance(ip, IPv6Address):
-        # through a link the host's own loopback address leads nowhere
-        return _Target(socket.AF_INET, (str(ip), server.port), 0 if ip.is_loopback else server.ifindex)
-    zone, bare = ip.scope_id, server.address.partition("%")[0]
-    link = 0 if ip.is_loopback else server.ifindex if zone is None else _index(zone)
-    return _Target(socket.AF_INET6, (bare, server.port, 0, link if ip.is_link_local else 0), link)
+        raise ServerFailed("not an IP address", replied=False) from None
 
 
-def _index(zone: str) -> int:
-    """The interface index of a scope (RFC 4007 section 11), given by name or number."""
-    try:
-        return int(zone) if zone.isascii() and zone.isdigit() else socket.if_nametoindex(zone)
-    except (OSError, ValueError):  # Python 3.11 gives no errno; no int has more than 4,300 digits
-        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from None
-
-
-def _socket(target: _Target, kind: socket.SocketKind) -> socket.socket:
-    """A new socket, and so a new random port, tied to the target's link (rule F1)."""
-    sock = socket.socket(target.family, kind | socket.SOCK_NONBLOCK)
-    try:
-        if target.link:
-            _tie(sock, target)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _tie(sock: socket.socket, target: _Target) -> None:
-    level, option = (
-        (socket.IPPROTO_IP, IP_UNICAST_IF)
-        if target.family == socket.AF_INET
-        else (socket.IPPROTO_IPV6, IPV6_UNICAST_IF)
-    )
-    sock.setsockopt(level, option, struct.pack("!I", target.link))
-    with suppress(PermissionError):  # TCP, and UDP's connect before Linux 6.2, heed this alone; free since 5.7
-        sock.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, target.link)
-
-
-def _said(error: OSError) -> str:
-    return os.strerror(error.errno).lower() if error.errno else "network error"
+_known_endpoint = lru_cache(maxsize=64)(endpoint)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import dns.message
+import dns.name
 import dns.rrset
 
 from salsa_agent.bus import convert as values
@@ -48,12 +49,19 @@ from salsa_agent.nameservers import resolvconf
 from salsa_agent.outputs import relay_files as outputs
 from salsa_agent.outputs.netstring import NetstringError, NetstringReader, netstring
 from salsa_agent.resolver import hosts
-from salsa_agent.resolver import message as resolver_wire
-from salsa_agent.resolver import names as resolver_names
-from salsa_agent.resolver import transport as resolver_try
-from salsa_agent.resolver.message import Query, ServerFailed
-from salsa_agent.resolver.names import query_name
-from salsa_agent.resolver.resolver import server_text
+from salsa_agent.resolver.message import (
+    Query,
+    Reply,
+    ServerFailed,
+    is_reply,
+    is_truncated,
+    keeps_case,
+    query_name,
+    read,
+)
+from salsa_agent.resolver.resolution import server_text
+from salsa_agent.resolver.resolver import _answer
+from salsa_agent.resolver.transport import _endpoint_of
 from salsa_agent.smtp import tls
 from salsa_agent.smtp.conversation import Conversation, Demands
 from salsa_agent.system.logs import LineFormatter
@@ -194,7 +202,7 @@ def resolv_conf(data: bytes) -> None:
         server = Server(f"{listed.ip}%{listed.scope}" if listed.scope else str(listed.ip))
         assert server_text(server).isprintable()
         with contextlib.suppress(OSError, ServerFailed):
-            resolver_try._target(server)
+            _endpoint_of(server)
 
 
 @fuzzed(b"127.0.0.1 localhost\n2001:db8::1 Mail.Example.net mail # the relay\n")
@@ -225,11 +233,17 @@ def link_relays(data: bytes) -> None:
 # --- the network
 
 
+_ASKED = (
+    (RRType.MX, ["10 noc.example.", "0 ."]),
+    (RRType.A, ["192.0.2.1"]),
+    (RRType.AAAA, ["2001:db8::1"]),
+    (RRType.SRV, ["0 1 587 mail.example.", "0 0 0 ."]),
+)
+
+
 def _replies() -> Iterator[bytes]:
     """True replies, without their id; the first byte says what was asked."""
-    for number, (rtype, texts) in enumerate(
-        ((RRType.MX, ["10 noc.example.", "0 ."]), (RRType.A, ["192.0.2.1"]), (RRType.AAAA, ["2001:db8::1"]))
-    ):
+    for number, (rtype, texts) in enumerate(_ASKED):
         query = dns.message.make_query(NAME, str(rtype), use_edns=None)
         reply = dns.message.make_response(query)
         alias = dns.rrset.from_text(f"{NAME}.", 300, "IN", "CNAME", "0/25.example.")
@@ -244,20 +258,26 @@ def _replies() -> Iterator[bytes]:
 @fuzzed(*_replies())
 def dns_reply(data: bytes) -> None:
     """A reply with the id that was sent."""
-    rtype = (RRType.MX, RRType.A, RRType.AAAA)[data[0] % 3 if data else 0]
+    rtype = _ASKED[data[0] % len(_ASKED)][0] if data else RRType.MX
     query = Query(query_name(NAME), rtype)
-    sent = query.to_wire()
+    sent = query.wire
     reply = sent[:2] + data[1:]
-    if not resolver_wire.is_reply(reply, sent):
+    if not is_reply(reply, sent):
         return
-    resolver_wire.is_truncated(reply)
+    is_truncated(reply)
+    keeps_case(reply, sent)
     try:
-        said = resolver_wire.read(reply, query)
+        said = read(reply, query)
     except ServerFailed as error:
         answer = Answer(Outcome.FAILED, reason=str(error), rcode=error.rcode)
     else:
         assert said.ttl is None or 0 <= said.ttl < 1 << 31
-        answer = Answer(said.outcome, mx=said.mx, addresses=said.addresses, ttl=said.ttl, rcode=said.rcode)
+        if not isinstance(said, Reply):
+            return
+        answer = _answer(said, query.name)._replace(ttl=said.ttl)
+    for srv in answer.srv:
+        assert srv.target.isascii()
+        assert srv.target.isprintable(), srv.target
     for mx in answer.mx:
         assert mx.exchange.isascii()
         assert mx.exchange.isprintable(), mx.exchange
@@ -354,7 +374,7 @@ def _label_text(name: bytes) -> str:
     labels = tuple(label[:63] for label in name.split(b".") if label)
     while sum(map(len, labels)) + len(labels) > 254:
         labels = labels[:-1]
-    return resolver_names.text_of(labels)
+    return dns.name.Name((*labels, b"")).to_text()
 
 
 def _plain(value: object) -> None:

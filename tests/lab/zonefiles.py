@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from salsa_agent.core.model import Outcome, Question, RRType, Server
+from salsa_agent.core.settings import Dns
 from salsa_agent.resolver.resolver import Resolver
 from tests.lab.realdns import _end, _free_port
 
@@ -91,7 +92,7 @@ def serving(kind: str, where: Path, files: Files) -> Iterator[tuple[Server, Path
 
 async def loaded(server: Server, log: Path, zones: Files) -> None:
     """Wait until the server knows of every zone (any answer but an error to a question for its apex)."""
-    resolver = Resolver(timeout=0.2, attempts=1)
+    resolver = Resolver(Dns(timeout=0.2, attempts=1))
     deadline = time.monotonic() + PATIENCE
     for zone in zones:
         while (await resolver.ask(Question(zone, RRType.MX, (server,)))).outcome is Outcome.FAILED:

@@ -86,8 +86,7 @@ async def _audit(given: Namespace) -> Dict:
     family = f"ipv{given.prefix.version}_levels"
     if not getattr(settings.network, family):
         raise CommandError(f"network.{family} is empty: the configuration has no level to ask at", EX_CONFIG)
-    dns = settings.dns
-    resolver = Resolver(timeout=dns.timeout, attempts=dns.attempts, trust_ad=dns.trust_ad)
+    resolver = Resolver(settings.dns)
     checker = None if given.no_verify or not settings.verify.enabled else Verifier(settings.verify)
     with _progress() as progress:
         seen = await audit(

@@ -74,8 +74,7 @@ async def _look_up(address: IPv4Address | IPv6Address, config_file: Path | None)
         settings = config.load(config_file)
     except config.ConfigError as error:
         raise CommandError(str(error), EX_CONFIG) from None
-    dns = settings.dns
-    resolver = Resolver(timeout=dns.timeout, attempts=dns.attempts, trust_ad=dns.trust_ad)
+    resolver = Resolver(settings.dns)
     view = view_of_first(await facts_now(), settings, await servers_now(settings))
     looked = await lookup(address, settings, view, resolver, identity=machine_identity())
     return {

@@ -42,7 +42,7 @@ async def audited(
     async with dns_server({**GOOD, **zone}) as server:
         dns = Dns(servers=(server.server,), timeout=5.0)
         settings = {"dns": dns, **settings}
-        resolver = Resolver(timeout=dns.timeout, attempts=dns.attempts)
+        resolver = Resolver(dns)
         seen = await audit(prefix(target), Settings(**settings), ServerView(dns.servers), resolver, None, count=count)
     return seen, findings(seen)
 
@@ -226,7 +226,7 @@ async def test_b5_a_level_that_fails(rcode: str) -> None:
 async def test_b5_a_level_without_an_answer() -> None:
     async with dns_server({**GOOD, HOST: {"MX": {"silent": True}}}) as server:
         dns = Dns(servers=(server.server,), timeout=0.2, attempts=1)
-        resolver = Resolver(timeout=0.2, attempts=1)
+        resolver = Resolver(Dns(timeout=0.2, attempts=1))
         seen = await audit(prefix("192.0.2.17"), Settings(dns=dns), ServerView(dns.servers), resolver, None)
     assert any(finding.code == "lookup-failed" and finding.names == (HOST,) for finding in findings(seen))
 
@@ -326,7 +326,7 @@ async def test_b2_d2_64_questions_and_4_conversations_at_once_and_progress_is_to
     told: list[tuple[str, int, int]] = []
     async with dns_server(zone) as server:
         settings, checker = Settings(dns=Dns(servers=(server.server,), timeout=10)), Checker()
-        resolver = Counting(Resolver(timeout=10, attempts=2))
+        resolver = Counting(Resolver(Dns(timeout=10)))
         target = prefix("192.0.2.0/24")
         seen = await audit(
             target,
@@ -349,7 +349,7 @@ async def test_d7_a_relay_without_starttls_is_a_note() -> None:
         async with dns_server(GOOD) as server:
             settings = Settings(dns=Dns(servers=(server.server,), timeout=10))
             checker = Checker(relay=CheckResult(Verdict.OK, starttls=starttls))
-            resolver = Resolver(timeout=10, attempts=2)
+            resolver = Resolver(Dns(timeout=10))
             seen = await audit(prefix("192.0.2.17"), settings, ServerView((server.server,)), resolver, checker)
         found = findings(seen)
         assert [finding.code for finding in found] == codes

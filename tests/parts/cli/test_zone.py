@@ -19,7 +19,7 @@ from salsa_agent.bus.api import LookupResult
 from salsa_agent.cli.salsactl import main as ctl
 from salsa_agent.core import reverse_names as reverse
 from salsa_agent.core.model import Address, IPAddress, Mx, Outcome, Server, ServerView
-from salsa_agent.core.settings import Network, Settings
+from salsa_agent.core.settings import Dns, Network, Settings
 from salsa_agent.oneshot import zone
 from salsa_agent.oneshot import zone_file as zone_text
 from salsa_agent.oneshot.lookup import lookup
@@ -305,7 +305,7 @@ EXCHANGE = f"{APEX}ns1 IN A 192.0.2.53\n{RELAY}. IN A 198.51.100.25\n"
 
 
 async def looked_up(server: Server, address: str) -> LookupResult:
-    return await lookup(ip_address(address), Settings(), ServerView((server,)), Resolver(timeout=10, attempts=2))
+    return await lookup(ip_address(address), Settings(), ServerView((server,)), Resolver(Dns(timeout=10)))
 
 
 def relays(looked: LookupResult) -> list[tuple[str, int | None]]:

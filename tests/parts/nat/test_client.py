@@ -43,7 +43,7 @@ class Told:
     def __init__(self, hosts_file: Path, **waits: Sequence[float]) -> None:
         self.told: list[tuple[DiscoverExternalAddress, IPAddress | None]] = []
         self._news = asyncio.Event()
-        self.resolver = Resolver(timeout=2.0, attempts=2, hosts_file=hosts_file)
+        self.resolver = Resolver(hosts_file=hosts_file)
         self.nat = Nat(self._on_learned, lambda question: self.resolver.ask(question), **waits)
 
     def _on_learned(self, request: DiscoverExternalAddress, ip: IPAddress | None) -> None:

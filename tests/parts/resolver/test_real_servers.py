@@ -9,6 +9,7 @@ import pytest
 
 from salsa_agent.core.cache import null_mx_refuses
 from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType, Server
+from salsa_agent.core.settings import Dns
 from salsa_agent.resolver.resolver import Resolver
 from tests.lab.realdns import KINDS, real_dns
 
@@ -23,7 +24,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 async def ask(server: Server, name: str, rtype: RRType = RRType.MX) -> Answer:
     question = Question(name, rtype, (server,))
-    return null_mx_refuses(question, await Resolver(timeout=10, attempts=2).ask(question))
+    return null_mx_refuses(question, await Resolver(Dns(timeout=10)).ask(question))
 
 
 async def test_an_mx_set(server: Server) -> None:

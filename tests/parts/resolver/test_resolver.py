@@ -14,31 +14,28 @@ import subprocess
 import sys
 import threading
 import time
-import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import dns.exception
 import dns.flags
 import dns.message
-import dns.name
 import dns.rcode
 import dns.rrset
 import pytest
-from hypothesis import example, given
-from hypothesis import settings as examples
-from hypothesis import strategies as st
 
+from salsa_agent import link_socket
 from salsa_agent.core.cache import null_mx_refuses
 from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType, Server
-from salsa_agent.resolver import transport as resolver_try
-from salsa_agent.resolver import udp_sockets as resolver_replies
-from salsa_agent.resolver.message import Query, ServerFailed, is_reply, read
-from salsa_agent.resolver.names import name_text, query_name
-from salsa_agent.resolver.resolver import Asking, Resolver, server_text
+from salsa_agent.core.settings import Dns, Settings
+from salsa_agent.resolver import transport
+from salsa_agent.resolver.hosts import HOSTS
+from salsa_agent.resolver.message import MAX_RECORDS, Query, Reply, ServerFailed, is_reply, query_name
+from salsa_agent.resolver.message import read as read_message
+from salsa_agent.resolver.resolution import server_text
+from salsa_agent.resolver.resolver import Resolver
 from tests.lab.dnsserver import DnsServer, dns_server
 from tests.lab.needs import Need, require
 from tests.lab.netns import Netns, veth
@@ -63,8 +60,8 @@ async def two() -> AsyncIterator[DnsServer]:
         yield server
 
 
-def resolver(timeout: float = LONG, attempts: int = 2, **options: Any) -> Resolver:
-    return Resolver(timeout=timeout, attempts=attempts, **options)
+def resolver(timeout: float = LONG, attempts: int = 2, *, hosts_file: Path = HOSTS, **options: Any) -> Resolver:
+    return Resolver(Dns(timeout=timeout, attempts=attempts, **options), hosts_file=hosts_file)
 
 
 async def ask(
@@ -102,6 +99,13 @@ def message(query: bytes, *answer: str, authority: tuple[str, ...] = (), flags: 
 
 def query(name: str = NAME, rtype: RRType = RRType.MX) -> Query:
     return Query(query_name(name), rtype)
+
+
+def read(wire: bytes, asked: Query) -> Reply:
+    """What a reply says that does not end at an alias."""
+    reply = read_message(wire, asked)
+    assert isinstance(reply, Reply)
+    return reply
 
 
 # --- what an answer says
@@ -159,9 +163,9 @@ def test_e1_only_a_soa_of_a_zone_that_holds_the_name_counts() -> None:
     soa = "900 SOA ns.example. root.example. 1 2 3 4 120"
     asked = query()
     for owner in ("example.", "5.154.165.in-addr.arpa.", f"1.{NAME}."):
-        assert read(message(asked.to_wire(), authority=(f"{owner} {soa}",)), asked).ttl is None
+        assert read(message(asked.wire, authority=(f"{owner} {soa}",)), asked).ttl is None
     for owner in (".", "in-addr.arpa.", "154.165.IN-ADDR.ARPA.", f"{NAME}."):
-        assert read(message(asked.to_wire(), authority=(f"{owner} {soa}",)), asked).ttl == 120
+        assert read(message(asked.wire, authority=(f"{owner} {soa}",)), asked).ttl == 120
 
 
 async def test_a_referral_is_no_answer(one: DnsServer) -> None:
@@ -177,34 +181,32 @@ async def test_c3_additional_records_never_count(one: DnsServer) -> None:
 
 def test_c3_only_records_of_the_name_and_type_that_was_asked_count() -> None:
     asked = query("noc.example", RRType.A)
-    reply = message(
-        asked.to_wire(), "else.example. 9 A 192.0.2.66", "noc.example. 9 TXT x", "NOC.example. 300 A 192.0.2.1"
-    )
-    assert read(reply, asked).addresses == (ip_address("192.0.2.1"),)
+    reply = message(asked.wire, "else.example. 9 A 192.0.2.66", "noc.example. 9 TXT x", "NOC.example. 300 A 192.0.2.1")
+    assert read(reply, asked).records == (ip_address("192.0.2.1"),)
     assert read(reply, asked).ttl == 300
-    assert read(message(asked.to_wire(), "else.example. 9 A 192.0.2.66"), asked).outcome is Outcome.NONE
+    assert read(message(asked.wire, "else.example. 9 A 192.0.2.66"), asked).outcome is Outcome.NONE
 
 
 def test_the_case_of_names_does_not_matter() -> None:
     asked = query("noc.example", RRType.A)
-    head = asked.to_wire()[:2] + struct.pack("!5H", 0x8180, 1, 2, 0, 0) + b"\3NOC\7exAMPLE\0\0\1\0\1"
+    head = asked.wire[:2] + struct.pack("!5H", 0x8180, 1, 2, 0, 0) + b"\3NOC\7exAMPLE\0\0\1\0\1"
     alias = b"\3nOc\7Example\0" + struct.pack("!HHIH", 5, 1, 300, 4) + b"\1A\xc0\x10"
     record = b"\1a\xc0\x10" + struct.pack("!HHIH", 1, 1, 300, 4) + bytes((192, 0, 2, 1))
     reply = head + alias + record.replace(b"\xc0\x10", b"\7EXAMPLE\0")
-    assert is_reply(reply, reply[:2] + asked.to_wire()[2:])
-    assert read(reply, asked).addresses == (ip_address("192.0.2.1"),)
+    assert is_reply(reply, reply[:2] + asked.wire[2:])
+    assert read(reply, asked).records == (ip_address("192.0.2.1"),)
 
 
 def test_a_record_of_another_class_does_not_count() -> None:
     asked = query("noc.example", RRType.A)
-    reply = bytearray(message(asked.to_wire(), "noc.example. 300 A 192.0.2.1"))
+    reply = bytearray(message(asked.wire, "noc.example. 300 A 192.0.2.1"))
     reply[-11] = 3  # CHAOS
     assert read(bytes(reply), asked).outcome is Outcome.NONE
 
 
 def test_a_ttl_with_the_top_bit_is_zero() -> None:
     asked = query("noc.example", RRType.A)
-    reply = bytearray(message(asked.to_wire(), "noc.example. 300 A 192.0.2.1"))
+    reply = bytearray(message(asked.wire, "noc.example. 300 A 192.0.2.1"))
     reply[-10] = 0x80
     assert read(bytes(reply), asked).ttl == 0  # RFC 2181 section 8
 
@@ -457,7 +459,7 @@ async def test_f2_what_the_old_network_says_after_forget_is_void(one: DnsServer,
 async def test_f2_settings_may_change(one: DnsServer) -> None:
     one.zone[NAME] = {"MX": {"silent": True}}
     by = resolver()
-    by.timeout, by.attempts = SHORT, 1
+    by.configure(Settings(dns=Dns(timeout=SHORT, attempts=1)))
     assert failed(await ask(one, by=by), "no answer in time")
     assert len(one.queries) == 1
 
@@ -521,8 +523,8 @@ async def test_f2_tcp_has_the_time_of_the_same_try(one: DnsServer, two: DnsServe
 
 def test_any_cut_of_a_reply_is_failed_and_never_none() -> None:
     asked = query()
-    reply = message(asked.to_wire(), f"{NAME}. 300 MX 10 noc.example.", f"{NAME}. 300 MX 20 vertex.example.")
-    for end in range(asked.end, len(reply)):
+    reply = message(asked.wire, f"{NAME}. 300 MX 10 noc.example.", f"{NAME}. 300 MX 20 vertex.example.")
+    for end in range(len(asked.wire), len(reply)):
         with pytest.raises(ServerFailed, match="malformed"):
             read(reply[:end], asked)
     assert read(reply, asked).outcome is Outcome.FOUND
@@ -532,15 +534,16 @@ def test_any_flipped_byte_is_read_or_failed() -> None:
     asked = query()
     soa = "154.165.in-addr.arpa. 900 SOA ns.example. root.example. 1 2 3 4 120"
     answers = (f"{NAME}. 300 CNAME a.example.", "a.example. 300 MX 10 noc.example.")
-    for reply in (message(asked.to_wire(), *answers), message(asked.to_wire(), answers[0], authority=(soa,))):
+    for reply in (message(asked.wire, *answers), message(asked.wire, answers[0], authority=(soa,))):
         for at, value in itertools.product(range(2, len(reply)), (0, 1, 0x3F, 0x40, 0x80, 0xC0, 0xFF)):
             damaged = reply[:at] + bytes((value,)) + reply[at + 1 :]
             try:
-                got = read(damaged, asked)
+                got = read_message(damaged, asked)
             except ServerFailed as error:
                 assert str(error).isprintable()
             else:
-                assert all(mx.exchange.isprintable() for mx in got.mx)
+                records = got.records if isinstance(got, Reply) else ()
+                assert all(isinstance(mx, Mx) and mx.exchange.isprintable() for mx in records)
 
 
 async def test_a_malformed_reply_is_a_server_error(one: DnsServer, two: DnsServer) -> None:
@@ -554,9 +557,10 @@ def test_names_of_odd_bytes_are_printed_escaped() -> None:
     owner = b"\xc0\x0c"
     for label in (b"\0", b'"', b"\xff\xfe", b"a.b", b"\n\x1b[31m", b"\\", bytes(range(63))):
         data = struct.pack("!HB", 7, len(label)) + label + b"\x07example\0"
-        head = asked.to_wire()[:2] + struct.pack("!5H", 0x8180, 1, 1, 0, 0)
+        head = asked.wire[:2] + struct.pack("!5H", 0x8180, 1, 1, 0, 0)
         record = owner + struct.pack("!HHIH", 15, 1, 300, len(data)) + data
-        (mx,) = read(head + asked.to_wire()[12:] + record, asked).mx
+        (mx,) = read(head + asked.wire[12:] + record, asked).records
+        assert isinstance(mx, Mx)
         assert mx.exchange.isascii()
         assert mx.exchange.isprintable()
         assert mx.exchange.endswith(".example.")
@@ -564,15 +568,15 @@ def test_names_of_odd_bytes_are_printed_escaped() -> None:
 
 def full(asked: Query, head: bytes, record: bytes) -> bytes:
     """A reply of 64 KiB of the same record."""
-    room = 65535 - asked.end - len(head)
+    room = 65535 - len(asked.wire) - len(head)
     count = room // len(record)
-    header = asked.to_wire()[:2] + struct.pack("!5H", 0x8180, 1, count + (1 if head else 0), 0, 0)
-    return header + asked.to_wire()[12:] + head + record * count
+    header = asked.wire[:2] + struct.pack("!5H", 0x8180, 1, count + (1 if head else 0), 0, 0)
+    return header + asked.wire[12:] + head + record * count
 
 
 def records(asked: Query) -> dict[str, bytes]:
     """The dearest replies one can think of."""
-    at = asked.end + 10 + 2  # of the name that the first record's data holds
+    at = len(asked.wire) + 10 + 2  # of the name that the first record's data holds
     deep = b"".join(b"\x01" + bytes((97 + n % 26,)) for n in range(126)) + b"\0"
     head = b"\xc0\x0c" + struct.pack("!HHIH", 16, 1, 300, len(deep)) + deep
     pointer = struct.pack("!H", 0xC000 | at)
@@ -598,13 +602,13 @@ def test_c5_a_reply_of_64_kib_does_not_hold_the_loop(kind: str) -> None:
         assert kind != "honest"
     else:
         assert got.outcome is (Outcome.FOUND if kind == "honest" else Outcome.NONE)
-    assert time.process_time() - start < 1.0
+    assert time.process_time() - start < 0.15
 
 
-async def test_c5_thousands_of_exchanges_over_tcp(one: DnsServer) -> None:
+async def test_c5_of_thousands_of_exchanges_over_tcp_the_first_512_count(one: DnsServer) -> None:
     lines = tuple(f"{NAME}. 300 MX {n} r{n}.example." for n in range(2500))
     one.zone[NAME] = {"MX": {"raw": lambda wire: message(wire, *lines), "truncated": True}}
-    assert len((await ask(one)).mx) == 2500
+    assert len((await ask(one)).mx) == MAX_RECORDS
 
 
 # --- F3
@@ -689,20 +693,7 @@ async def test_c8_the_hosts_file_comes_first(one: DnsServer, tmp_path: Path) -> 
     assert (await look("smtp")).rcode == "NXDOMAIN"
 
 
-async def test_f2_who_gives_up_as_the_time_runs_out_takes_no_others_time(one: DnsServer) -> None:
-    """The limits of a look-up and of its tries may end in one turn of the event loop."""
-    one.zone["silent.example"] = {"MX": {"silent": True}}
-    given_up = asyncio.create_task(ask(one, name="silent.example", by=resolver(SHORT, 1)))
-    other = asyncio.create_task(ask(one, name="silent.example", by=resolver(2 * SHORT, 1)))
-    await asyncio.sleep(0)  # both have asked
-    time.sleep(SHORT)  # the first one's time is over, and the loop has not noticed
-    given_up.cancel()
-    resolver_replies.replies()._time_out()
-    async with asyncio.timeout(LONG):
-        assert failed(await other, "no answer in time")
-
-
-@pytest.mark.parametrize("where", ["_over_tcp", "_target"])
+@pytest.mark.parametrize("where", ["_over_tcp", "_endpoint_of"])
 async def test_a_defect_in_a_try_is_a_failed_answer(
     one: DnsServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
 ) -> None:
@@ -710,42 +701,10 @@ async def test_a_defect_in_a_try_is_a_failed_answer(
         raise RuntimeError("a defect")
 
     one.zone[NAME] = {"MX": {"answer": SET, "truncated": True}}
-    monkeypatch.setattr(resolver_try, where, stumble)
+    monkeypatch.setattr(transport, where, stumble)
     async with asyncio.timeout(LONG):
         assert failed(await ask(one), "internal error")
     assert "the resolver failed" in caplog.text
-
-
-# --- names, with and without the library
-
-LABEL = st.text("abcXYZ019-_./\\ \xe9*", max_size=65)
-
-
-@given(st.lists(LABEL, max_size=130).map(".".join))
-@examples(deadline=None)
-@example("a" * 63)
-@example("a" * 64)
-@example(".".join(["a"] * 127))
-@example(".".join(["a"] * 128))
-@example(".".join(["a" * 63] * 3 + ["a" * 61]))
-@example(".".join(["a" * 63] * 3 + ["a" * 62]))
-def test_a_name_is_what_the_library_makes_of_it(text: str) -> None:
-    try:
-        expected = dns.name.from_text(text).to_digestable()
-    except (dns.exception.DNSException, ValueError):
-        with pytest.raises(ValueError, match="not a domain name"):
-            query_name(text)
-    else:
-        assert query_name(text) == expected
-
-
-@given(st.lists(st.binary(min_size=1, max_size=63), max_size=3))
-@examples(deadline=None)
-@example([b"mx-1", b"relay_", b"Test"])
-@example([b"a.b", b"c"])
-def test_b6_a_name_in_a_reply_is_written_as_the_library_writes_it(labels: list[bytes]) -> None:
-    wire = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
-    assert name_text(wire) == dns.name.Name((*labels, b"")).to_text()
 
 
 # --- F1, F2: links and routes
@@ -820,7 +779,7 @@ async def test_f1_an_index_that_no_link_can_have_is_one_that_is_not_there(
 async def test_f1_a_kernel_that_lets_nobody_bind_still_asks_through_the_link(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
-    monkeypatch.setattr(resolver_try, "SO_BINDTOIFINDEX", 33)  # SO_RCVBUFFORCE, which takes CAP_NET_ADMIN
+    monkeypatch.setattr(link_socket, "SO_BINDTOIFINDEX", 33)  # SO_RCVBUFFORCE, which takes CAP_NET_ADMIN
     async with two_links() as host:
         with host.inside(), nobody():
             for number in (1, 2, 1):
@@ -917,22 +876,6 @@ async def settled(at_most: int | None = None) -> int:
         last = descriptors()
         await asyncio.sleep(0.05)
     return descriptors()
-
-
-def test_an_event_loop_that_was_closed_under_a_question_is_not_kept() -> None:
-    async def begin() -> weakref.ref[asyncio.AbstractEventLoop]:
-        Asking(resolver(), Question(NAME, RRType.MX, (Server(*silent.getsockname()),)), lambda _: None)
-        return weakref.ref(asyncio.get_running_loop())
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
-        silent.bind(("127.0.0.1", 0))
-        gc.collect()
-        before = descriptors()
-        loop = asyncio.run(begin())
-        with pytest.warns(ResourceWarning, match="unclosed <socket"):  # the question's, which nobody cancelled
-            gc.collect()
-        assert loop() is None
-        assert descriptors() == before
 
 
 async def test_64_at_once(one: DnsServer) -> None:

@@ -298,7 +298,7 @@ async def test_d2_the_verdict_comes_before_the_end_of_the_conversations(monkeypa
     """The core keeps the place of a relay until its conversations are over."""
     monkeypatch.setattr(conversation, "QUIT_TIMEOUT", 0.5)
     events: list[Event] = []
-    work = Work(Resolver(timeout=2.0, attempts=1), Verifier(Verify(timeout=30)), events.append)
+    work = Work(Resolver(), Verifier(Verify(timeout=30)), events.append)
     async with SmtpServer(answers="silent-quit") as server:
         address = ip_address("127.0.0.1")
         check = Check(1, RelayKey(HOST, server.port), (address,))

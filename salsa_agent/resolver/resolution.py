@@ -73,7 +73,7 @@ class Resolution:
         ready = [server for server in self._turn if not (server.fallback and own_under_way)]
         if not ready:
             return None
-        server = min(ready, key=self._memory.slowness)
+        server = min(ready, key=lambda one: (one.fallback, self._memory.slowness(one)))
         self._turn.remove(server)
         return self._begin(server)
 

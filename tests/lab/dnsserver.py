@@ -62,6 +62,7 @@ class Behaviour:
     tcp: str = ""  # over TCP: `close` without an answer, `silent`, `truncated` there, too, `drip` half of it
     ad: bool = False
     aa: bool = False
+    lower: bool = False  # the question is repeated in lower case, however it was asked
     chase: bool = True  # follow a CNAME within the zone
     authority: list[str] = field(default_factory=list)  # further records: `NAME TTL IN TYPE DATA`
     additional: list[str] = field(default_factory=list)
@@ -235,6 +236,9 @@ class _Udp(asyncio.DatagramProtocol):
             return
         query, behaviour = taken
         reply = self._server.reply(query, behaviour) if not behaviour.silent else b""
+        if behaviour.lower:
+            end = 12 + len(query.question[0].name.to_wire() or b"")
+            reply = reply[:12] + reply[12:end].lower() + reply[end:]
         for fault in behaviour.faults:
             if fault == "source":
                 self._from_elsewhere(reply or dns.message.make_response(query).to_wire(), addr)

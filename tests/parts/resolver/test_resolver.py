@@ -7,6 +7,7 @@ import gc
 import itertools
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -28,11 +29,11 @@ import pytest
 
 from salsa_agent import link_socket
 from salsa_agent.core.cache import null_mx_refuses
-from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType, Server
+from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType, Server, Srv
 from salsa_agent.core.settings import Dns, Settings
 from salsa_agent.resolver import transport
 from salsa_agent.resolver.hosts import HOSTS
-from salsa_agent.resolver.message import MAX_RECORDS, Query, Reply, ServerFailed, is_reply, query_name
+from salsa_agent.resolver.message import MAX_LABELS, MAX_RECORDS, Query, Reply, ServerFailed, is_reply, query_name
 from salsa_agent.resolver.message import read as read_message
 from salsa_agent.resolver.resolution import server_text
 from salsa_agent.resolver.resolver import Resolver
@@ -831,6 +832,153 @@ async def test_f2_a_route_that_never_comes_costs_the_try(one: DnsServer) -> None
         assert answer.elapsed >= 2 * SHORT
         answer = await ask(Server("2001:db8::53"), by=resolver(SHORT, 1))
         assert failed(answer, "unreachable")
+
+
+# --- F2: routes and families
+
+
+@pytest.fixture
+async def roaming() -> AsyncIterator[Netns]:
+    """A host with an IPv4 address and no IPv6 beyond the loopback; 192.0.2.53 answers."""
+    with Netns() as host, Netns() as far:
+        veth(host, "up0", far, "down0")
+        host.batch(["addr add 192.0.2.5/24 dev up0", "addr flush dev up0 scope link"])
+        far.batch(["addr add 192.0.2.53/24 dev down0"])
+        server = DnsServer({NAME: {"MX": SET}})
+        with far.inside():
+            await server.listen("192.0.2.53", 53)
+        try:
+            yield host
+        finally:
+            await server.close()
+
+
+V6 = (Server("2001:db8::53"), Server("2001:db8::54"))
+V4 = Server("192.0.2.53")
+
+
+async def test_f2_without_a_route_the_next_server_is_asked_meanwhile(roaming: Netns) -> None:
+    with roaming.inside():
+        answer = await ask(*V6, V4)
+    assert (answer.outcome, answer.server) == (Outcome.FOUND, "192.0.2.53")
+    assert answer.elapsed < LONG / 4
+
+
+async def test_f2_a_family_that_the_host_lacks_is_not_waited_for(roaming: Netns) -> None:
+    by = resolver()
+    by.families = frozenset((4,))
+    with roaming.inside():
+        answer = await ask(*V6, by=by)
+        assert failed(answer, "2001:db8::53: network is unreachable; 2001:db8::54: network is unreachable")
+        assert answer.elapsed < LONG / 4
+        assert by.clone().families == by.families
+
+
+async def test_f2_an_unreachable_route_is_not_waited_for(roaming: Netns) -> None:
+    roaming.ip("route", "add", "unreachable", "198.51.100.0/24")
+    with roaming.inside():
+        answer = await ask(Server("198.51.100.53"))
+        assert failed(answer, "no route to host")
+        assert answer.elapsed < LONG / 4
+
+
+async def test_f2_a_server_whose_route_comes_is_asked_beside_one_that_is_silent(roaming: Netns) -> None:
+    """And its answer ends the question."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent, roaming.inside():
+        roaming.ip("link", "set", "up0", "down")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.1", 0))
+            asking = asyncio.create_task(ask(V4, Server(*silent.getsockname())))
+            while not select.select([silent], [], [], 0)[0]:
+                await asyncio.sleep(0.01)
+            roaming.ip("link", "set", "up0", "up")
+            answer = await asking
+    assert (answer.outcome, answer.server) == (Outcome.FOUND, "192.0.2.53")
+    assert answer.elapsed < LONG
+
+
+# --- options use-vc, B4, SRV, 0x20
+
+
+async def test_f2_use_vc_asks_over_tcp_at_once(one: DnsServer) -> None:
+    assert (await ask(one.server._replace(tcp=True))).outcome is Outcome.FOUND
+    assert [q.transport for q in one.queries] == ["tcp"]
+
+
+@pytest.mark.parametrize(
+    "beside", [{"authority": ["154.165.in-addr.arpa. 300 IN NS ns.example."]}, {"authority": []}, {"soa": [900, 120]}]
+)
+async def test_b4_nxdomain_is_none_whatever_stands_beside_it(one: DnsServer, beside: dict[str, Any]) -> None:
+    one.zone[NAME] = {"MX": {"rcode": "NXDOMAIN", "soa": None, **beside}}
+    answer = await ask(one)
+    assert (answer.outcome, answer.rcode, answer.ttl) == (Outcome.NONE, "NXDOMAIN", 120 if "soa" in beside else None)
+
+
+def test_b4_nxdomain_is_none_with_records_and_behind_an_alias() -> None:
+    asked = query()
+    with_records = message(asked.wire, f"{NAME}. 300 MX 10 noc.example.", rcode=3)
+    assert read(with_records, asked).outcome is Outcome.NONE
+    ns = "example. 300 NS ns.example."
+    behind_an_alias = message(asked.wire, f"{NAME}. 300 CNAME 15.0/25.example.", authority=(ns,), rcode=3)
+    assert read(behind_an_alias, asked).outcome is Outcome.NONE
+
+
+async def test_c12_srv_records_are_told(one: DnsServer) -> None:
+    one.zone["_submissions._tcp.example.net"] = {"SRV": ["0 5 465 mail.example.net.", "10 0 465 b.example.net."]}
+    answer = await ask(one, name="_submissions._tcp.example.net", rtype=RRType.SRV)
+    assert (answer.outcome, answer.ttl) == (Outcome.FOUND, 300)
+    assert set(answer.srv) == {Srv(0, 5, 465, "mail.example.net."), Srv(10, 0, 465, "b.example.net.")}
+    one.zone["_submission._tcp.example.net"] = {"SRV": ["0 0 0 ."]}
+    assert (await ask(one, name="_submission._tcp.example.net", rtype=RRType.SRV)).srv == (Srv(0, 0, 0, "."),)
+    assert (await ask(one, name="_none._tcp.example.net", rtype=RRType.SRV)).outcome is Outcome.NONE
+
+
+def test_c12_a_compressed_target_is_read() -> None:
+    """As RFC 3597 section 4 asks for."""
+    asked = query("_submissions._tcp.example.net", RRType.SRV)
+    head = asked.wire[:2] + struct.pack("!5H", 0x8180, 1, 1, 0, 0) + asked.wire[12:]
+    at = asked.wire.index(b"\x07example")
+    data = struct.pack("!3H", 1, 2, 465) + b"\x01A" + struct.pack("!H", 0xC000 | at)
+    record = b"\xc0\x0c" + struct.pack("!HHIH", 33, 1, 300, len(data)) + data
+    assert read(head + record, asked).records == (Srv(1, 2, 465, "a.example.net."),)
+
+
+async def test_0x20_a_server_that_does_not_keep_the_case_is_believed(one: DnsServer) -> None:
+    one.zone[NAME] = {"MX": {"answer": SET, "lower": True}}
+    by = resolver()
+    answer = await ask(one, by=by)
+    assert set(answer.mx) == BOTH
+    assert answer.elapsed < LONG / 4
+    assert len({(q.id, q.port) for q in one.queries}) == 2
+    one.queries.clear()
+    await ask(one, by=by)
+    assert len(one.queries) == 1  # known by now
+    by.forget()
+    await ask(one, by=by)
+    assert len(one.queries) == 3
+
+
+async def test_0x20_an_exchange_is_in_lower_case_whatever_case_was_asked(one: DnsServer) -> None:
+    one.zone[NAME] = {"MX": ["10 noc.IN-ADDR.arpa."]}
+    answers = {(await ask(one)).mx for _ in range(5)}
+    assert answers == {(Mx(10, "noc.in-addr.arpa."),)}
+
+
+def test_c5_the_dearest_reply_that_is_still_read_does_not_hold_the_loop() -> None:
+    """As many records as are read, with as many labels as are allowed."""
+    asked = query()
+    labels = MAX_LABELS // (MAX_RECORDS + 1) // 2 - 12
+    deep = b"".join(b"\x01" + bytes((97 + n % 26,)) for n in range(labels)) + b"\xc0\x0c"
+    at = len(asked.wire) + 12
+    first = b"\xc0\x0c" + struct.pack("!HHIH", 16, 1, 300, len(deep)) + deep
+    pointer = struct.pack("!H", 0xC000 | at)
+    rest = b"".join(pointer + struct.pack("!HHIHH", 15, 1, 300, 4, n) + pointer for n in range(MAX_RECORDS - 2))
+    alias = b"\xc0\x0c" + struct.pack("!HHIH", 5, 1, 300, 2) + pointer
+    head = asked.wire[:2] + struct.pack("!5H", 0x8180, 1, MAX_RECORDS, 0, 0) + asked.wire[12:]
+    start = time.process_time()
+    got = read(head + first + alias + rest, asked)
+    assert time.process_time() - start < 0.15
+    assert len(got.records) == MAX_RECORDS - 2
 
 
 # --- nothing is left behind

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from typing import Any, Protocol
 
-from salsa_agent.core.cache import Cache
+from salsa_agent.core.cache import Cache, no_answer_in_time
 from salsa_agent.core.model import (
     Address,
     Answer,
@@ -22,7 +22,7 @@ from salsa_agent.core.model import (
 )
 from salsa_agent.core.selection import Choice, SelectionInput, choose
 from salsa_agent.core.settings import Policy, Settings
-from salsa_agent.oneshot.lookup import Asker
+from salsa_agent.oneshot.lookup import Asker, network_alone
 from salsa_agent.oneshot.zone import IPNetwork, level_of
 from salsa_agent.system.clock import clock
 
@@ -71,59 +71,80 @@ def samples(target: IPNetwork, count: int) -> tuple[IPAddress, ...]:
     return tuple(kind(first + index * (last - first) // max(1, number - 1)) for index in range(number))
 
 
-async def audit(
-    target: IPNetwork,
-    settings: Settings,
-    view: ServerView,
-    resolver: Asker,
-    checker: Checker | None,
-    *,
-    count: int | None = None,
-    progress: Progress = lambda *_: None,
-) -> Audit:
-    """Ask about `count` addresses of `target` with the rules B and C, and have `checker`, if any, speak to the relays.
+@dataclass(frozen=True, slots=True)
+class AuditRequest:
+    """What to audit, and how. `count`: how many addresses to ask about; None: as many as its names suggest.
 
-    The rules C4 and C7 are left out: they are about one host and its administrator. The servers are the default ones of
-    `view`. One question ends within the DNS part of a round (E4), one conversation within `verify.timeout`.
+    The servers are the default ones of `view`.
     """
+
+    target: IPNetwork
+    settings: Settings
+    view: ServerView
+    count: int | None = None
+
+
+async def audit(
+    request: AuditRequest, resolver: Asker, checker: Checker | None, progress: Progress = lambda *_: None
+) -> Audit:
+    """Ask about addresses of the prefix with the rules B and C, and have `checker`, if any, speak to the relays.
+
+    The rules C4 and C7 are left out: they are about one host and its administrator. One question ends within the DNS
+    part of a round (E4), one conversation within `verify.timeout`; where no server answers at all, most questions are
+    not asked.
+    """
+    target, settings = request.target, request.settings
     levels = settings.network.ipv4_levels if target.version == 4 else settings.network.ipv6_levels
     names = 1 << max(0, level_of(target, levels) - target.prefixlen)
-    asked = samples(target, count or min(max(names, FEWEST), MOST))
+    asked = samples(target, request.count or min(max(names, FEWEST), MOST))
     inputs = SelectionInput(
-        settings=replace(settings, static_relays=(), policy=Policy()),
+        settings=replace(network_alone(settings), policy=Policy()),
         addresses=tuple(Address(ip, 0, "") for ip in asked),
         own=frozenset(),
-        view=ServerView(view.default),
+        view=ServerView(request.view.default),
         identity=b"",
     )
-    limit = 2 * settings.dns.timeout * settings.dns.attempts
-    choice, answers = await _climb(inputs, resolver, limit, progress)
+    climb = _Climb(resolver, 2 * settings.dns.timeout * settings.dns.attempts, progress)
+    choice = await climb.run(inputs)
     checks = await _check(choice.relays, checker, progress) if checker else {}
-    return Audit(target, names, asked, choice, answers, checks)
+    return Audit(target, names, asked, choice, climb.answers, checks)
 
 
-async def _climb(
-    inputs: SelectionInput, resolver: Asker, limit: float, progress: Progress
-) -> tuple[Choice, dict[Question, Answer]]:
-    cache, answers = Cache(), dict[Question, Answer]()
-    flight = asyncio.Semaphore(MAX_QUESTIONS)
-    choice = choose(inputs, cache)
+class _Climb:
+    """The questions of an audit, MAX_QUESTIONS at a time, each within `limit` seconds."""
 
-    async def ask(question: Question) -> None:
-        async with flight:
-            try:
-                async with asyncio.timeout(limit):
-                    answer = await resolver.ask(question)
-            except TimeoutError:
-                answer = Answer(Outcome.FAILED, reason="no answer in time")
-        cache.record(question, answer, clock())
-        answers[question] = cache.last(question) or answer
-        progress("questions", len(answers), len(choice.wanted))
+    def __init__(self, resolver: Asker, limit: float, progress: Progress) -> None:
+        self.answers: dict[Question, Answer] = {}
+        self._resolver = resolver
+        self._limit = limit
+        self._progress = progress
+        self._cache = Cache()
+        self._in_flight = asyncio.Semaphore(MAX_QUESTIONS)
+        self._unanswered = 0  # in a row
 
-    while unanswered := [question for question in choice.wanted if question not in answers]:
-        await _all(ask(question) for question in unanswered)
-        choice = choose(inputs, cache)
-    return choice, answers
+    async def run(self, inputs: SelectionInput) -> Choice:
+        """Ask until nothing that the rules want is left to be asked."""
+        choice = choose(inputs, self._cache)
+        while unanswered := [question for question in choice.wanted if question not in self.answers]:
+            await _all(self._ask(question, len(choice.wanted)) for question in unanswered)
+            choice = choose(inputs, self._cache)
+        return choice
+
+    async def _ask(self, question: Question, total: int) -> None:
+        async with self._in_flight:
+            asked_at = clock()
+            if self._unanswered >= MAX_QUESTIONS:
+                answer = Answer(Outcome.FAILED, reason=f"not asked: {MAX_QUESTIONS} questions before it had no answer")
+            else:
+                try:
+                    async with asyncio.timeout(self._limit):
+                        answer = await self._resolver.ask(question)
+                except TimeoutError:
+                    answer = no_answer_in_time(asked_at, clock())
+                self._unanswered = 0 if answer.rcode else self._unanswered + 1
+        self._cache.record(question, answer, clock())
+        self.answers[question] = self._cache.last(question) or answer
+        self._progress("questions", len(self.answers), total)
 
 
 async def _check(relays: Iterable[Relay], checker: Checker, progress: Progress) -> dict[RelayKey, CheckResult]:

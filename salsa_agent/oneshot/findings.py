@@ -59,7 +59,10 @@ def findings(audit: Audit) -> list[Finding]:
 
 
 class _Facts:
-    """An audit, put in order. `sets`: MX questions that found some; `exchanges`: hosts with their address answers."""
+    """An audit, put in order. `sets`: MX questions that found some; `exchanges`: hosts with their address answers.
+
+    `hosts`: the exchanges of a name's set that are host names; `standing`: the names whose sets have an exchange.
+    """
 
     def __init__(self, audit: Audit) -> None:
         self.audit = audit
@@ -73,7 +76,12 @@ class _Facts:
             if question.rtype is not RRType.MX:
                 looked.setdefault(question.name, []).append(audit.answers[question])
         self.exchanges = looked
-        self.standing = {host: tuple(q.name for q in self.sets if host in _hosts(self.sets[q])) for host in looked}
+        self.hosts = {q.name: _hosts(answer) for q, answer in self.sets.items()}
+        naming: dict[str, list[str]] = {host: [] for host in looked}
+        for name, hosts in self.hosts.items():
+            for host in hosts & naming.keys():
+                naming[host].append(name)
+        self.standing = {host: tuple(names) for host, names in naming.items()}
         self.usable = {
             host for host, answers in looked.items() if any(not address_error(ip) for ip in _addresses(answers))
         }
@@ -263,10 +271,12 @@ def _ttl(what: str, answer: Answer, names: tuple[str, ...], host: str = "") -> I
 
 def _no_way_out(facts: _Facts) -> Iterator[Finding]:
     """Sets that decide though none of their exchanges is usable (B3), and relays beyond what was looked at (C5)."""
-    for name in dict.fromkeys(one.name for one in facts.decided(Outcome.FOUND)):
-        question = facts.by_name[name]
-        if not facts.usable.intersection(_hosts(facts.sets[question])):
-            addresses = tuple(one.address.ip for one in facts.decided(Outcome.FOUND) if one.name == name)
+    decided: dict[str, list[IPAddress]] = {}
+    for one in facts.decided(Outcome.FOUND):
+        decided.setdefault(one.name, []).append(one.address.ip)
+    for name, ips in decided.items():
+        if not facts.usable & facts.hosts[name]:
+            addresses = tuple(ips)
             yield Finding(
                 Severity.FAULT,
                 "no-usable-exchange",

@@ -33,7 +33,7 @@ async def lookup(
     see, but exchanges are looked up as soon as their set decides. Ends within the DNS part of a round (E4).
     """
     inputs = SelectionInput(
-        settings=replace(settings, static_relays=()),
+        settings=network_alone(settings),
         addresses=(Address(address, 0, ""),),
         own=frozenset(),
         view=ServerView(view.default),
@@ -66,6 +66,11 @@ async def lookup(
             task.cancel()
         await asyncio.gather(*asking.values(), return_exceptions=True)
     return LookupResult(list(choice.relays), _asked(choice, cache))
+
+
+def network_alone(settings: Settings) -> Settings:
+    """The settings without the administrator's own relays: what is left comes from the reverse tree."""
+    return replace(settings, static_relays=(), sites=(), senders=())
 
 
 def view_of_first(facts: NetworkFacts, settings: Settings, view: ServerView) -> ServerView:

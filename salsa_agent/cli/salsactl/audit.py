@@ -74,7 +74,7 @@ async def _audit(given: Namespace) -> Dict:
     # imported late: no other command but `lookup` needs the DNS library
     from salsa_agent.config import file as config
     from salsa_agent.nameservers.monitor import read_once
-    from salsa_agent.oneshot.audit import audit
+    from salsa_agent.oneshot.audit import AuditRequest, audit
     from salsa_agent.oneshot.findings import findings
     from salsa_agent.resolver.resolver import Resolver
     from salsa_agent.smtp.verifier import Verifier
@@ -89,15 +89,8 @@ async def _audit(given: Namespace) -> Dict:
     resolver = Resolver(settings.dns)
     checker = None if given.no_verify or not settings.verify.enabled else Verifier(settings.verify)
     with _progress() as progress:
-        seen = await audit(
-            given.prefix,
-            settings,
-            await read_once(settings),
-            resolver,
-            checker,
-            count=given.samples,
-            progress=progress,
-        )
+        request = AuditRequest(given.prefix, settings, await read_once(settings), given.samples)
+        seen = await audit(request, resolver, checker, progress)
     return _plain(seen, findings(seen))
 
 

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,9 +18,21 @@ from typing import Any
 
 import pytest
 
-from salsa_agent.core.model import Answer, CheckResult, IPAddress, Question, RelayKey, ServerView, Verdict
+from salsa_agent.core.model import (
+    Answer,
+    CheckResult,
+    IPAddress,
+    Mx,
+    Outcome,
+    Question,
+    RelayKey,
+    RRType,
+    Server,
+    ServerView,
+    Verdict,
+)
 from salsa_agent.core.settings import Dns, Network, Policy, Settings
-from salsa_agent.oneshot.audit import Audit, audit, samples
+from salsa_agent.oneshot.audit import Audit, AuditRequest, audit, samples
 from salsa_agent.oneshot.findings import Finding, Severity, findings
 from salsa_agent.oneshot.zone import prefix
 from salsa_agent.resolver.resolver import Resolver
@@ -43,7 +56,8 @@ async def audited(
         dns = Dns(servers=(server.server,), timeout=5.0)
         settings = {"dns": dns, **settings}
         resolver = Resolver(dns)
-        seen = await audit(prefix(target), Settings(**settings), ServerView(dns.servers), resolver, None, count=count)
+        request = AuditRequest(prefix(target), Settings(**settings), ServerView(dns.servers), count)
+        seen = await audit(request, resolver, None)
     return seen, findings(seen)
 
 
@@ -227,7 +241,8 @@ async def test_b5_a_level_without_an_answer() -> None:
     async with dns_server({**GOOD, HOST: {"MX": {"silent": True}}}) as server:
         dns = Dns(servers=(server.server,), timeout=0.2, attempts=1)
         resolver = Resolver(Dns(timeout=0.2, attempts=1))
-        seen = await audit(prefix("192.0.2.17"), Settings(dns=dns), ServerView(dns.servers), resolver, None)
+        request = AuditRequest(prefix("192.0.2.17"), Settings(dns=dns), ServerView(dns.servers))
+        seen = await audit(request, resolver, None)
     assert any(finding.code == "lookup-failed" and finding.names == (HOST,) for finding in findings(seen))
 
 
@@ -327,21 +342,55 @@ async def test_b2_d2_64_questions_and_4_conversations_at_once_and_progress_is_to
     async with dns_server(zone) as server:
         settings, checker = Settings(dns=Dns(servers=(server.server,), timeout=10)), Checker()
         resolver = Counting(Resolver(Dns(timeout=10)))
-        target = prefix("192.0.2.0/24")
-        seen = await audit(
-            target,
-            settings,
-            ServerView((server.server,)),
-            resolver,
-            checker,
-            count=200,
-            progress=lambda *now: told.append(now),
-        )
+        request = AuditRequest(prefix("192.0.2.0/24"), settings, ServerView((server.server,)), 200)
+        seen = await audit(request, resolver, checker, lambda *now: told.append(now))
     assert (resolver.most, checker.most) == (64, 4)
     assert sorted(key.host for key in checker.asked) == hosts
     assert told[-1] == ("relays", 9, 9)
     assert ("questions", 202 + 18, 202 + 18) in told
     assert set(seen.checks) == set(checker.asked)
+
+
+class Instant:
+    """Answers at once and for ever, or never."""
+
+    def __init__(self, silent: bool = False) -> None:
+        self.asked = 0
+        self._silent = silent
+
+    async def ask(self, question: Question) -> Answer:
+        self.asked += 1
+        if self._silent:
+            await asyncio.Event().wait()
+        if question.rtype is RRType.A:
+            return Answer(Outcome.FOUND, addresses=(ip_address("203.0.113.9"),), ttl=300, rcode="NOERROR")
+        if question.rtype is RRType.MX and question.name.count(".") == 5:  # one set for each address
+            hosts = (f"r{n}.{question.name.partition('.in-addr')[0]}.example.net." for n in range(8))
+            return Answer(Outcome.FOUND, mx=tuple(Mx(n, h) for n, h in enumerate(hosts)), ttl=300, rcode="NOERROR")
+        return Answer(Outcome.NONE, rcode="NXDOMAIN")
+
+
+async def test_c5_an_audit_of_4096_addresses_ends() -> None:
+    """Each with an MX set of its own, all of whose exchanges have addresses."""
+    request = AuditRequest(prefix("10.0.0.0/16"), Settings(), ServerView((Server("192.0.2.53"),)), 4096)
+    start = time.process_time()
+    seen = await audit(request, Instant(), None)
+    found = findings(seen)
+    assert time.process_time() - start < 6
+    assert (len(seen.asked), len(seen.choice.relays)) == (4096, 64)
+    assert any(finding.code == "not-all-relays" for finding in found)
+
+
+async def test_b5_an_audit_of_4096_addresses_ends_where_no_server_answers() -> None:
+    settings = Settings(dns=Dns(timeout=0.1, attempts=1))
+    request = AuditRequest(prefix("10.0.0.0/16"), settings, ServerView((Server("192.0.2.53"),)), 4096)
+    resolver = Instant(silent=True)
+    async with asyncio.timeout(30):
+        seen = await audit(request, resolver, None)
+    assert resolver.asked <= 2 * 64
+    silent = [answer for answer in seen.answers.values() if answer.reason == "no answer in time"]
+    assert all(answer.elapsed >= 0.2 for answer in silent), "how long it took"
+    assert any(finding.code == "lookup-failed" for finding in findings(seen))
 
 
 async def test_d7_a_relay_without_starttls_is_a_note() -> None:
@@ -350,7 +399,8 @@ async def test_d7_a_relay_without_starttls_is_a_note() -> None:
             settings = Settings(dns=Dns(servers=(server.server,), timeout=10))
             checker = Checker(relay=CheckResult(Verdict.OK, starttls=starttls))
             resolver = Resolver(Dns(timeout=10))
-            seen = await audit(prefix("192.0.2.17"), settings, ServerView((server.server,)), resolver, checker)
+            request = AuditRequest(prefix("192.0.2.17"), settings, ServerView((server.server,)))
+            seen = await audit(request, resolver, checker)
         found = findings(seen)
         assert [finding.code for finding in found] == codes
         assert all(finding.severity is Severity.NOTE for finding in found)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from time import monotonic
 
-from salsa_agent.core.model import Answer, Outcome, Question, RRType, Server, ServerView
-from salsa_agent.core.settings import Dns, Policy, Settings
+from salsa_agent.core.model import Answer, Outcome, Question, RelayKey, RRType, Server, ServerView
+from salsa_agent.core.settings import Dns, Policy, Sender, Settings, Site
 from salsa_agent.oneshot.lookup import AT_ONCE, lookup, view_of_first
 from tests.core.sim import NXDOMAIN, VIEW, at, facts, mx
 
@@ -66,6 +66,14 @@ async def test_lookup_has_no_static_relay_and_obeys_the_policy() -> None:
     settings = Settings(policy=Policy(deny=("*.hookup.net",)))
     found = await lookup(ip_address("165.154.15.1"), settings, VIEW, Table())
     assert list(found.relays) == []
+
+
+async def test_c10_lookup_asks_the_reverse_tree_whatever_the_sites_say() -> None:
+    site = Site("home", prefix=(ip_network("165.154.0.0/16"),), relays=(RelayKey("mail.example", 25),), use="only")
+    sender = Sender(("*@example.net",), (RelayKey("own.example", 587),))
+    settings = Settings(static_relays=(RelayKey("last.example", 25),), sites=(site,), senders=(sender,))
+    found = await lookup(ip_address("165.154.15.1"), settings, VIEW, Table())
+    assert [relay.key.host for relay in found.relays] == [NOC]
 
 
 async def test_lookup_ends_though_nobody_answers() -> None:

@@ -33,6 +33,7 @@ IFA_F_DEPRECATED = 0x20
 IFA_F_TENTATIVE = 0x40
 _UNUSABLE = IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE
 
+AF_INET6 = 10  # sys/socket.h on Linux
 RT_SCOPE_UNIVERSE = 0  # linux/rtnetlink.h: global
 RT_TABLE_MAIN = 254
 MAX_ADDRESSES = 64
@@ -122,6 +123,18 @@ def network(facts: NetworkFacts, addresses: tuple[Address, ...]) -> Network:
         facts.choices,
         frozenset((link.index, link.carrier_changes) for link in facts.links if link.index in indexes),
     )
+
+
+def families(facts: NetworkFacts) -> frozenset[int]:
+    """The IP versions of which the host has an address or a default route: a route of another is not waited for (F2).
+
+    Loopback and link-local addresses are none: every host has those.
+    """
+    versions = {6 if route.family == AF_INET6 else 4 for route in facts.defaults}
+    for version in (4, 6):
+        if any(host.ip.version == version and not _says_nothing(host.number) for host in facts.addresses):
+            versions.add(version)
+    return frozenset(versions)
 
 
 _NUMBER: Callable[[HostAddress], int] = attrgetter("number")

@@ -17,7 +17,7 @@ from salsa_agent.bus.service import Service
 from salsa_agent.bus.system_bus import SystemBus
 from salsa_agent.config import file as config
 from salsa_agent.config.file import ConfigError
-from salsa_agent.core.addresses import eligible_links
+from salsa_agent.core.addresses import eligible_links, families
 from salsa_agent.core.engine import Engine
 from salsa_agent.core.events import (
     Abandon,
@@ -200,6 +200,7 @@ class Agent:
     def _on_facts(self, facts: NetworkFacts) -> None:
         if self._links.keep(facts.links):
             self._loop.post(LinkRelaysSet(self._links.links))
+        self._resolver.families = families(facts)
         counting = eligible_links(facts, self._engine.settings.network.ignore)
         self._nameservers.follow_links(link.index for link in counting)
         self._link_infos.follow_links(counting)

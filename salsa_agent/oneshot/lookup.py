@@ -11,6 +11,7 @@ from salsa_agent.core import addresses as rules_a
 from salsa_agent.core.cache import Cache, no_answer_in_time
 from salsa_agent.core.model import Address, Answer, Asked, IPAddress, NetworkFacts, Question, ServerView
 from salsa_agent.core.selection import Choice, SelectionInput, choose
+from salsa_agent.core.servers import without_own_links
 from salsa_agent.core.settings import Settings
 from salsa_agent.system.clock import clock
 
@@ -76,6 +77,7 @@ def network_alone(settings: Settings) -> Settings:
 def view_of_first(facts: NetworkFacts, settings: Settings, view: ServerView) -> ServerView:
     """The servers of the first of the host's addresses, else the global ones (F1)."""
     counting = rules_a.counting(facts, settings.network.ignore)
+    view = without_own_links(view, facts.addresses)
     return ServerView(view.of_link(counting[0].ifindex)) if counting else view
 
 

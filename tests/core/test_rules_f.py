@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+import pytest
+
+from salsa_agent.core.addresses import families
 from salsa_agent.core.events import FactsRead, ServersRead
-from salsa_agent.core.model import DomainRoute, HostAddress, Server, ServerView
+from salsa_agent.core.model import DefaultRoute, DomainRoute, HostAddress, NetworkFacts, Server, ServerView
 from salsa_agent.core.servers import without_own_links
 from tests.core.sim import World, facts, host
 
@@ -84,3 +87,19 @@ def test_f1_the_engine_asks_an_own_server_without_the_link() -> None:
     world = World()
     world.send(ServersRead(VIEW), FactsRead(facts("165.154.15.1", host("192.168.1.1", index=4))))
     assert {question.servers[0] for question in world.asked} == {WIFI._replace(ifindex=0)}
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        (facts("192.0.2.5", "fe80::1", defaults=()), {4}),
+        (facts("2001:db8::5", "127.0.0.1", defaults=()), {6}),
+        (facts("::1", "fe80::1", "127.0.0.1", defaults=()), set()),
+        (facts("192.0.2.5", defaults=[DefaultRoute(10, 2, 1024)]), {4, 6}),
+        (facts(defaults=[DefaultRoute(2, 2, 100)]), {4}),
+    ],
+)
+def test_f2_the_families_of_which_the_host_has_an_address_or_a_default_route(
+    known: NetworkFacts, expected: set[int]
+) -> None:
+    assert families(known) == expected

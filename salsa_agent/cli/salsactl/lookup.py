@@ -62,6 +62,7 @@ async def _look_up(address: IPv4Address | IPv6Address, config_file: Path | None)
     from salsa_agent.bus import convert as values
     from salsa_agent.bus.client import plain
     from salsa_agent.config import file as config
+    from salsa_agent.core.addresses import families
     from salsa_agent.core.model import ListedRelay
     from salsa_agent.nameservers.monitor import read_once as servers_now
     from salsa_agent.netlink.monitor import read_once as facts_now
@@ -75,7 +76,9 @@ async def _look_up(address: IPv4Address | IPv6Address, config_file: Path | None)
     except config.ConfigError as error:
         raise CommandError(str(error), EX_CONFIG) from None
     resolver = Resolver(settings.dns)
-    view = view_of_first(await facts_now(), settings, await servers_now(settings))
+    facts = await facts_now()
+    resolver.families = families(facts)
+    view = view_of_first(facts, settings, await servers_now(settings))
     looked = await lookup(address, settings, view, resolver, identity=machine_identity())
     return {
         "relays": [plain(values.relay(ListedRelay(relay), realtime_us)) for relay in looked.relays],

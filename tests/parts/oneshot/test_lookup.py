@@ -9,7 +9,7 @@ from time import monotonic
 from salsa_agent.core.model import Answer, Outcome, Question, RelayKey, RRType, Server, ServerView
 from salsa_agent.core.settings import Dns, Policy, Sender, Settings, Site
 from salsa_agent.oneshot.lookup import AT_ONCE, lookup, view_of_first
-from tests.core.sim import NXDOMAIN, VIEW, at, facts, mx
+from tests.core.sim import NXDOMAIN, VIEW, at, facts, host, mx
 
 NOC = "noc.tor.hookup.net"
 NET16 = "154.165.in-addr.arpa"
@@ -60,6 +60,12 @@ def test_f1_the_servers_are_those_of_the_first_address() -> None:
     view = ServerView(VIEW.default, ((2, other),))
     assert view_of_first(facts("165.154.15.1"), Settings(), view) == ServerView(other)
     assert view_of_first(facts(), Settings(), view).default == VIEW.default
+
+
+def test_f1_a_server_that_is_an_address_of_this_host_is_asked_without_the_link() -> None:
+    view = ServerView(VIEW.default, ((2, (Server("10.9.9.9", ifindex=2),)),))
+    here = facts("165.154.15.1", host("10.9.9.9", index=4))
+    assert view_of_first(here, Settings(), view).default == (Server("10.9.9.9"),)
 
 
 async def test_lookup_has_no_static_relay_and_obeys_the_policy() -> None:

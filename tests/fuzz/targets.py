@@ -365,7 +365,7 @@ def exchange_names(data: bytes) -> None:
     for line in (tell.best_line(said), tell.status_line(said)):
         assert line.isprintable(), line
     for name, content in outputs.contents(said, verified=True).items():
-        assert re.fullmatch(r"[A-Za-z0-9._:=\n{}\", -]*", content), (name, content)
+        assert re.fullmatch(r"[A-Za-z0-9._:=\n{}\[\]\", -]*", content), (name, content)
     assert len(world.published) <= 4
 
 

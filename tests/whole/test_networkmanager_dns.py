@@ -16,7 +16,7 @@ from tests.lab.booted import Booted
 from tests.lab.run import run
 from tests.lab.site import RELAY, SERVER, Site
 
-STATIC = "192.0.2.99"
+STATIC = "10.53.0.25:26"  # which refuses at once: the last resort (rule D3) would be published without a delay
 ROAMS = 8
 CONFIG = """\
 [main]

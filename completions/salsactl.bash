@@ -18,7 +18,7 @@ _salsactl() {
         mapfile -t COMPREPLY < <(compgen -W '/ -' -- "$cur")
         return
         ;;
-    --mx | --ns | --ttl | --samples) return ;;
+    --mx | --ns | --ttl | --samples | --sender | --wait) return ;;
     --directory)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
@@ -47,13 +47,22 @@ _salsactl() {
     done
     options='--bus --json --help'
     case $command in
-    '') options+=' --version status best watch refresh explain lookup report-failure zone audit' ;;
-    watch) options+=' --exec --notify' ;;
+    zone | audit) options='--json --help' ;;
+    esac
+    case $command in
+    '') options+=' --version status best watch refresh explain lookup report-failure check metrics zone audit' ;;
+    best) options+=' --wait --sender' ;;
+    watch) options+=' --exec --notify --sender --events' ;;
     lookup) options+=' --config' ;;
     zone) options+=' --mx --refuse --ttl --format --soa --ns --direct --separator --directory' ;;
     audit) options+=' --config --no-verify --samples' ;;
     report-failure)
-        [[ $cur == -* ]] || options=$(salsactl best 2>/dev/null)
+        if [[ $cur != -* ]]; then
+            # never through compgen -W, which expands $(...): what the agent says comes from the network
+            word=$(salsactl best 2>/dev/null)
+            [[ $word =~ ^[][A-Za-z0-9._:-]+$ && $word == "$cur"* ]] && COMPREPLY=("$word")
+            return
+        fi
         ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+_HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9._:-]{0,254}", re.ASCII)
 _MAX_SANITIZED = 200  # rule D1: a reason has at most 200 characters
 _PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 _BRACKETED = re.compile(r"\[([^\[\]]*:[^\[\]]*)\](?::(.*))?", re.DOTALL)
@@ -29,6 +30,11 @@ def sanitize(text: str) -> str:
     """Text from the network as printable ASCII, at most 200 characters (rule D1)."""
     safe = "".join(c if " " <= c <= "~" else "?" for c in text[: _MAX_SANITIZED + 1])
     return safe if len(safe) <= _MAX_SANITIZED else safe[: _MAX_SANITIZED - 3] + "..."
+
+
+def is_host(text: str) -> bool:
+    """Whether this can be a host name or an address literal: nothing that a shell or a mail program reads as more."""
+    return _HOST.fullmatch(text) is not None
 
 
 def host_port(host: str, port: int) -> str:

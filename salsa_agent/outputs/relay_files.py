@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import os
-import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -14,13 +13,12 @@ from typing import Any
 from salsa_agent.core.delivery import entry_of, tls_of_best, usable
 from salsa_agent.core.model import Publication, SenderChoice
 from salsa_agent.core.settings import Settings
-from salsa_agent.text import clean, host_port
+from salsa_agent.text import clean, host_port, is_host
 
 FILES = ("relay", "relays", "relay.env", "relay.json")
 AGAIN = 10.0  # seconds until what could not be written is tried again
 
 _MODE = 0o644
-_SAFE_HOST = re.compile(r"[A-Za-z0-9._:-]*", re.ASCII)  # a name or a literal: nothing that a shell reads as more
 
 log = logging.getLogger("salsa-agent")
 
@@ -105,7 +103,7 @@ def contents(of: Publication, *, verified: bool) -> dict[str, str]:
     Raises ValueError for a host that no file may hold.
     """
     relays = usable(of.best, of.relays, verified=verified)
-    if not all(_SAFE_HOST.fullmatch(one.relay.key.host) for one in relays):
+    if not all(is_host(one.relay.key.host) for one in relays):
         raise ValueError("the host is neither a name nor an address")
     lines = [f"{host_port(*one.relay.key)}\n" for one in relays]
     env = env_lines(of.best.host, of.best.port, of.best.source, tls_of_best(of.best, of.relays))

@@ -8,7 +8,7 @@ from typing import Any
 from salsa_agent.cli.format.text import Heading, Page, Row, ago, ahead, relay_text, table
 from salsa_agent.text import clean
 
-Dict = dict[str, Any]  # an a{sv} of design section 4 as plain values
+Dict = dict[str, Any]  # an a{sv} of org.salsa.Agent1 as plain values
 
 _STATES = {
     "starting": "no decision yet",
@@ -32,10 +32,10 @@ def summary(page: Page, properties: Dict, now: float) -> list[str]:
 
 
 def why(properties: Dict) -> str:
-    """Why the best relay is that one (design rules D2-D4), from the list alone."""
+    """Why the best relay is that one (rules D2 to D4), from the list alone."""
     relays: Sequence[Dict] = properties["Relays"]
     if not properties["BestRelay"]:
-        return "every relay of the list failed, and no static one is configured" if relays else "the list is empty"
+        return "every relay of the list failed, and none is configured for that case" if relays else "the list is empty"
     place = next((index for index, relay in enumerate(relays) if is_best(relay, properties)), None)
     if place is None:
         return "no longer in the list"
@@ -46,12 +46,36 @@ def why(properties: Dict) -> str:
         return f"the first of the list that is ok{behind}"
     if verdict == "unverified":
         return f"the first of the list{behind}, not verified"
-    return "the last resort: no relay is ok, so the first static one stands"
+    return "the last resort: no relay is ok, so the first static one is used"
 
 
 def is_best(relay: Dict, properties: Dict) -> bool:
     """Is this entry the best relay? Host and port tell (rule C6)."""
     return bool((relay["host"], relay["port"]) == (properties["BestRelay"], properties["BestRelayPort"]))
+
+
+def verdict_of_best(properties: Dict) -> str:
+    """The verdict of the best relay; empty: there is none. One that is not listed any more is `unverified`."""
+    if not properties["BestRelay"]:
+        return ""
+    found = (str(entry["verdict"]) for entry in properties["Relays"] if is_best(entry, properties))
+    return next(found, "unverified")
+
+
+def senders(page: Page, entries: Sequence[Dict]) -> list[str]:
+    """The relay of each `[[sender]]` of the configuration (rule C11)."""
+    rows = [
+        Row(
+            (
+                " ".join(map(str, entry["address"])),
+                relay_text(entry["host"], entry["port"]) if entry["host"] else "none yet",
+                entry["source"] if entry["host"] else "",
+                entry["tls"],
+            )
+        )
+        for entry in entries
+    ]
+    return table(page, ("SENDER", "RELAY", "SOURCE", "TLS"), rows)
 
 
 def relays(page: Page, entries: Sequence[Dict], now: float, best: Dict | None = None) -> list[str]:
@@ -64,27 +88,31 @@ def relays(page: Page, entries: Sequence[Dict], now: float, best: Dict | None = 
             heading = from_where
             lines.append(Heading(heading))
         lines.append(_relay_row(entry, now, best))
-    return table(page, ("RELAY", "VERDICT", "PREF", "STARTTLS", "EXPIRES"), lines)
+    return table(page, ("RELAY", "VERDICT", "PREF", "TLS", "EXPIRES"), lines)
 
 
 def _relay_row(entry: Dict, now: float, best: Dict | None) -> Row:
-    starttls = entry.get("starttls")
+    below = [entry["reason"]] if entry.get("reason") else []
+    if entry.get("wants_auth"):
+        below.append("wants a password")
     return Row(
         cells=(
             relay_text(entry["host"], entry["port"]),
             str(entry["verdict"]),
             str(entry.get("preference", "")),
-            "" if starttls is None else ("yes" if starttls else "no"),
+            str(entry.get("tls", "")),
             ahead(entry["expires"], now) if "expires" in entry else "",
         ),
         mark="*" if best is not None and is_best(entry, best) else " ",
-        below=(entry["reason"],) if entry.get("reason") else (),
+        below=below,
     )
 
 
 def provenance(entry: Dict) -> str:
     """Where a relay came from: source, own address and interface, level and name."""
     words = [str(entry["source"])]
+    if entry.get("site"):
+        words.append(f'"{entry["site"]}"')
     if entry.get("address"):
         words.append(str(entry["address"]))
     if entry.get("interface"):
@@ -106,7 +134,7 @@ def addresses(page: Page, entries: Sequence[Dict]) -> list[str]:
             (
                 entry["address"],
                 f"{entry['interface']} (nat)" if entry["origin"] == "nat" else entry["interface"],
-                entry["outcome"],
+                f'{entry["outcome"]} "{entry["site"]}"' if entry.get("site") else entry["outcome"],
                 f"/{entry['level']}" if "level" in entry else "",
                 entry.get("name", ""),
             )

@@ -168,4 +168,6 @@ def _plain(seen: Audit, found: list[Finding]) -> Dict:
     }
 
 
-COMMAND = Command("audit", "say what is wrong with the relays a prefix publishes", _TEXT, _run, _arguments)
+COMMAND = Command(
+    "audit", "say what is wrong with the relays a prefix publishes", _TEXT, _run, _arguments, asks_agent=False
+)

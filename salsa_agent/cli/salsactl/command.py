@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Awaitable, Callable
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from salsa_agent.cli.exit_status import EX_NONE
-from salsa_agent.text import clean
+from salsa_agent.core.senders import entry_for
+from salsa_agent.text import clean, host_port, is_host
+
+MAX_SENDER = 320  # characters: 64 of the local part, @, 255 of the domain (RFC 5321 section 4.5.3.1)
 
 
 class CommandError(Exception):
@@ -23,10 +26,11 @@ class CommandError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: its module defines it, the table in `ctl` lists it.
+    """One command: its module defines it, the table in `main` lists it.
 
     `summary` is its line in the list of commands, `text` its help with examples. `run` is given the parsed arguments,
     `bus` (str) and `json` (bool) among them, and returns the exit status. It may raise CommandError and CallError.
+    `asks_agent`: it talks to the agent, so that it takes `--bus`.
     """
 
     name: str
@@ -34,6 +38,7 @@ class Command:
     text: str
     run: Callable[[Namespace], Awaitable[int]]
     arguments: Callable[[ArgumentParser], None] = lambda _: None
+    asks_agent: bool = True
 
 
 def say(text: str) -> None:
@@ -51,10 +56,55 @@ def warn(text: str) -> None:
     print(f"salsactl: {clean(text)}", file=sys.stderr, flush=True)
 
 
-def best_of(properties: dict[str, Any]) -> dict[str, Any]:
-    """The best relay as `best` and `watch` print it: `host`, `port` and `source`."""
-    return {
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The relay to use, as commands print it and hand it on. No host: there is none. `tls` as in rule D10."""
+
+    host: str = ""
+    port: int = 0
+    source: str = "none"
+    tls: str = ""
+
+    @property
+    def relay(self) -> tuple[str, int]:
+        """What makes a change (rule H1)."""
+        return self.host, self.port
+
+    @property
+    def text(self) -> str:
+        """`host:port`, an IPv6 address in brackets."""
+        return host_port(self.host, self.port)
+
+
+def best_of(properties: Mapping[str, Any], sender: str | None = None) -> Best:
+    """The relay to use, or that of an envelope sender (rule C11). Raises CommandError for a host that is none."""
+    found = {
         "host": properties["BestRelay"],
         "port": properties["BestRelayPort"],
         "source": properties["BestRelaySource"],
+        "tls": properties["BestRelayTls"],
     }
+    own = None if sender is None else sender_entry(properties, sender)
+    if own is not None:
+        found = {key: own[key] for key in found}
+    if found["host"] and not is_host(found["host"]):
+        raise CommandError(f"the agent names a host that is none: {found['host']}")
+    return Best(**found)
+
+
+def sender_entry(properties: Mapping[str, Any], sender: str) -> dict[str, Any] | None:
+    """The entry of `Senders` that holds for this envelope sender; None: it has the list of all."""
+    found = entry_for(sender, [_Patterns(tuple(map(str, one["address"])), one) for one in properties["Senders"]])
+    return found.entry if found else None
+
+
+class _Patterns(NamedTuple):
+    address: tuple[str, ...]
+    entry: dict[str, Any]
+
+
+def sender_argument(text: str) -> str:
+    """The value of `--sender`, as the method RelayFor takes it. Raises ArgumentTypeError."""
+    if len(text) > MAX_SENDER or not text.isprintable():
+        raise ArgumentTypeError(f"{text!r} is no envelope sender: at most {MAX_SENDER} printable characters")
+    return text

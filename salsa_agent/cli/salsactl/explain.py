@@ -36,6 +36,7 @@ async def _run(given: Namespace) -> int:
         *show_questions.questions(to, found.get("questions", []), properties["Addresses"]),
         show_questions.dropped(to, found.get("dropped", [])),
         show_relays.relays(to, properties["Relays"], now, properties),
+        show_relays.senders(to, properties["Senders"]),
     ]
     say("\n\n".join("\n".join(block) for block in blocks if block))
     return EX_OK

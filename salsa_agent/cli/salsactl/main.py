@@ -12,11 +12,13 @@ from pathlib import Path
 
 from salsa_agent import __version__
 from salsa_agent.bus.client import CallError, NotRunning
-from salsa_agent.cli.exit_status import EX_NONE, EX_UNAVAILABLE
+from salsa_agent.cli.exit_status import EX_NONE, EX_UNAVAILABLE, EX_USAGE
 from salsa_agent.cli.salsactl import audit as ctl_audit
 from salsa_agent.cli.salsactl import best as ctl_best
+from salsa_agent.cli.salsactl import check as ctl_check
 from salsa_agent.cli.salsactl import explain as ctl_explain
 from salsa_agent.cli.salsactl import lookup as ctl_lookup
+from salsa_agent.cli.salsactl import metrics as ctl_metrics
 from salsa_agent.cli.salsactl import refresh as ctl_refresh
 from salsa_agent.cli.salsactl import report_failure as ctl_report_failure
 from salsa_agent.cli.salsactl import status as ctl_status
@@ -32,29 +34,41 @@ COMMANDS = (
     ctl_explain.COMMAND,
     ctl_lookup.COMMAND,
     ctl_report_failure.COMMAND,
+    ctl_check.COMMAND,
+    ctl_metrics.COMMAND,
     ctl_zone.COMMAND,
     ctl_audit.COMMAND,
 )
 """Every command, in the order of the help."""
 
+_ADVICE = (
+    "start it (systemctl start salsa-agent), or, for one with a private bus, name the address that it printed at its "
+    "start: --bus unix:path=..."
+)
 _SIGNALLED = 128  # what a shell adds to the signal's number
 _SIGINT, _SIGPIPE = 2, 13
 
 _EXIT = """\
-exit status: 0 done; 1 there is no relay, the audit found faults, or the agent refused; 2 usage;
-69 no agent runs; 78 bad configuration
+exit status: 0 done; 1 there is no relay, it has failed, the audit found faults, or the agent refused; 2 usage;
+69 no agent runs; 75 not decided in time; 78 bad configuration; check has its own, 0 to 3
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; the exit statuses of design section 5."""
+    """Run one command; the exit status as in `cli.exit_status`."""
     _complete_streams()
-    given = parser().parse_args(argv)
+    try:
+        given = parser().parse_args(argv)
+    except SystemExit as ended:
+        if ended.code == EX_USAGE and ctl_check.COMMAND.name in (sys.argv[1:] if argv is None else argv):
+            ctl_check.report(ctl_check.UNKNOWN, "bad usage")  # to a monitor, 2 would mean CRITICAL
+            return ctl_check.UNKNOWN
+        raise
     try:
         status = asyncio.run(given.run(given))
         sys.stdout.flush()
     except NotRunning as error:
-        warn(str(error))
+        warn(f"{error}; {_ADVICE}")
         return EX_UNAVAILABLE
     except CallError as error:
         warn(str(error))
@@ -64,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         return error.status
     except KeyboardInterrupt:
         return _SIGNALLED + _SIGINT
-    except BrokenPipeError:  # who read standard output has seen enough
+    except BrokenPipeError:  # the reader of standard output has gone
         _discard_output()
         return _SIGNALLED + _SIGPIPE
     except OSError as error:
@@ -96,19 +110,20 @@ def parser() -> ArgumentParser:
             allow_abbrev=False,
         )
         command.arguments(sub)
-        _for_all(sub)
+        _for_all(sub, bus=command.asks_agent)
         sub.set_defaults(run=command.run)
     return top
 
 
-def _for_all(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--bus",
-        type=_bus,
-        default=SUPPRESS,  # or a command's default would undo what stands before the command
-        metavar="auto|system|session|ADDRESS",
-        help="the bus the agent is on (default: auto, the system bus if it knows the agent, else the session bus)",
-    )
+def _for_all(parser: ArgumentParser, *, bus: bool = True) -> None:
+    if bus:
+        parser.add_argument(
+            "--bus",
+            type=_bus,
+            default=SUPPRESS,  # or a command's default would undo what stands before the command
+            metavar="auto|system|session|ADDRESS",
+            help="the bus the agent is on (default: auto, the system bus if it knows the agent, else the session bus)",
+        )
     parser.add_argument("--json", action="store_true", default=SUPPRESS, help="print the values as JSON")
 
 

@@ -1,19 +1,20 @@
-"""`salsactl report-failure`: the agent's verdict is wrong, this relay does not do."""
+"""`salsactl report-failure`: the agent's verdict is wrong, this relay does not take mail."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
-from salsa_agent.bus.client import client
+from salsa_agent.bus.client import CallError, Client, NotRunning, client
 from salsa_agent.cli.exit_status import EX_OK
-from salsa_agent.cli.salsactl.command import Command, say_json
+from salsa_agent.cli.format.text import relay_text
+from salsa_agent.cli.salsactl.command import Command, CommandError, say_json
 from salsa_agent.config.values import relay
 
 _DEFAULT_PORT = 25
 
 _TEXT = """\
 Report that a relay did not take mail: the agent uses the next one at once and verifies this one again later.
-Port 25 if none is given. Not more than 6 reports an hour are believed of one user, of root all.
+Port 25 if none is given. Of one user at most 6 reports an hour are accepted, of one relay at most 6; of root all.
 
 examples:
   salsactl report-failure mx1.example.net
@@ -47,10 +48,23 @@ def _text(text: str) -> str:
 async def _run(given: Namespace) -> int:
     host, port = given.relay
     async with client(given.bus) as agent:
-        await agent.report_failure(host, port, given.reason)
+        try:
+            await agent.report_failure(host, port, given.reason)
+        except NotRunning:
+            raise
+        except CallError as error:
+            raise CommandError(f"{relay_text(host, port)}: {error}{await _list(agent, (host, port))}") from None
     if given.json:
         say_json({})
     return EX_OK
+
+
+async def _list(agent: Client, reported: tuple[str, int]) -> str:
+    """The list, where the relay is not in it: another port may have been meant."""
+    listed = [(one["host"], one["port"]) for one in (await agent.properties())["Relays"]]
+    if reported in listed:
+        return ""
+    return f" The list: {', '.join(relay_text(*one) for one in listed) or 'empty'}."
 
 
 COMMAND = Command("report-failure", "report that a relay did not take mail", _TEXT, _run, _arguments)

@@ -8,8 +8,7 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Sequence
 from contextlib import suppress
 
-from salsa_agent.cli.salsactl.command import warn
-from salsa_agent.cli.salsactl.watch_latest import Best
+from salsa_agent.cli.salsactl.command import Best, warn
 from salsa_agent.text import clean
 
 _GRACE = 5.0  # seconds between SIGTERM and SIGKILL
@@ -22,8 +21,13 @@ class Hook:
         self._words = words
 
     async def __call__(self, best: Best) -> None:
-        """One run to its end. What goes wrong is told, and is no end of the watch."""
-        relay = {"SALSA_HOST": clean(best.host), "SALSA_PORT": str(best.port), "SALSA_SOURCE": clean(best.source)}
+        """One run to its end. What goes wrong is reported, and does not end the watch."""
+        relay = {
+            "SALSA_HOST": best.host,
+            "SALSA_PORT": str(best.port),
+            "SALSA_SOURCE": clean(best.source),
+            "SALSA_TLS": clean(best.tls),
+        }
         try:
             process = await asyncio.create_subprocess_exec(*self._words, stdin=DEVNULL, env=os.environ | relay)
         except OSError as error:

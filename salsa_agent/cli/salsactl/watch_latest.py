@@ -1,25 +1,12 @@
-"""Work for each change of the relay: one at a time, always for the last one, never in the way of the printing."""
+"""Work for each change of the relay: one run at a time, always for the last one, while the printing goes on."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Best:
-    """The relay in use; no host: none."""
-
-    host: str
-    port: int
-    source: str
-
-    @property
-    def relay(self) -> tuple[str, int]:
-        """What makes a change (design H1)."""
-        return self.host, self.port
+from salsa_agent.cli.salsactl.command import Best
 
 
 class Latest:

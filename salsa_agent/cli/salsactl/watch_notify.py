@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from salsa_agent.bus.client import CallError, client
-from salsa_agent.cli.format.text import relay_text
-from salsa_agent.cli.salsactl.command import warn
-from salsa_agent.cli.salsactl.watch_latest import Best
+from salsa_agent.cli.salsactl.command import Best, warn
 from salsa_agent.text import clean
 
 _PAUSE = 5.0  # seconds: no network gets to fill the screen
@@ -24,6 +22,8 @@ _MOST = 1000  # domains that are remembered
 _ORIGIN = {
     "dns": "named by the network you are on",
     "link": "named by the configuration of a network link",
+    "site": "from this computer's own table of networks",
+    "sender": "from this computer's own table of senders",
     "static": "named by this computer's own configuration",
 }
 
@@ -35,7 +35,7 @@ class Notifier:
         self._known = KnownDomains(_state_home() / "salsa-agent" / "known-domains")
 
     async def __call__(self, best: Best) -> None:
-        """Show a word, if the domain is new. What goes wrong is told, and is no end of the watch."""
+        """Show a notification if the domain is new. What goes wrong is reported, and does not end the watch."""
         domain = domain_of(clean(best.host))
         if not domain or not self._known.claim(domain):
             return
@@ -44,7 +44,7 @@ class Notifier:
             async with client("session") as desktop:
                 await desktop.notify(
                     f"New mail relay: {domain}",
-                    escape(f"Mail now leaves through {relay_text(best.host, best.port)}, {origin}.", quote=False),
+                    escape(f"Mail now leaves through {best.text}, {origin}.", quote=False),
                 )
         except CallError as error:
             self._known.release(domain)  # the next time then

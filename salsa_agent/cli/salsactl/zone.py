@@ -152,4 +152,6 @@ def _plain(of: Zone, form: Form) -> dict[str, object]:
     }
 
 
-COMMAND = Command("zone", "print the records that name the relays of a prefix", _TEXT, _run, _arguments)
+COMMAND = Command(
+    "zone", "print the records that name the relays of a prefix", _TEXT, _run, _arguments, asks_agent=False
+)

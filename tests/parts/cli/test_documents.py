@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -86,6 +87,23 @@ def test_completion_of_options_and_commands(shell: str) -> None:
     assert completed(shell, "salsa-agent", "salsa-agent --log-level ") == set(LEVELS)
 
 
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+@pytest.mark.parametrize(
+    "said", ["a$(touch ran).example:25", "a`touch ran`:25", "a;touch ran:25", "(touch ran)", "$ran"]
+)
+def test_completion_never_runs_what_the_agent_says(shell: str, said: str, tmp_path: Path, monkeypatch: Any) -> None:
+    bad = tmp_path / "salsactl"
+    bad.write_text(f"#!/bin/sh\ncat <<'END'\n{said}\nEND\n")
+    bad.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(sys, "executable", str(bad))  # its directory comes first
+    monkeypatch.chdir(tmp_path)
+    assert completed(shell, "salsactl", "salsactl report-failure ") - {"--bus", "--json", "--help"} == set()
+    assert sorted(os.listdir(tmp_path)) == ["salsactl"]
+    bad.write_text("#!/bin/sh\necho '[2001:db8::1]:25'\n")
+    assert completed(shell, "salsactl", "salsactl report-failure ") >= {"[2001:db8::1]:25"}
+
+
 # zsh completes at a terminal only: one is made with zpty, and what the functions offer is taken at `compadd`
 # The words that are waited for are typed in two pieces, so that the echo of the typing is not taken for them.
 _ZSH = """\
@@ -121,6 +139,22 @@ def test_completion_in_zsh(tmp_path: Path) -> None:
         )  # fmt: skip
         hits = {one.strip() for one in re.findall(r"hit:([^\r\n]+)", done.stdout)}
         assert {hit for hit in hits if len(hit) > 2} == wanted, (program, line, done)
+
+
+@pytest.mark.parametrize("said", ["a$(touch ran).example:25", "a`touch ran`:25", "$(touch ran)"])
+def test_completion_in_zsh_never_runs_what_the_agent_says(said: str, tmp_path: Path) -> None:
+    bad, home = tmp_path / "bin" / "salsactl", tmp_path / "home"
+    bad.parent.mkdir()
+    home.mkdir()
+    bad.write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\ncat <<'END'\n{said}\nEND\n")
+    bad.chmod(0o755)
+    subprocess.run(
+        ["zsh", "-f", "-c", _ZSH, "zsh", str(COMPLETIONS), "salsactl report-failure ", str(tmp_path / "dump")],
+        capture_output=True, timeout=50, check=False, stdin=subprocess.DEVNULL, cwd=home,
+        env=_environment() | {"PATH": f"{bad.parent}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert (tmp_path / "asked").exists()
+    assert os.listdir(home) == []
 
 
 # --- man pages

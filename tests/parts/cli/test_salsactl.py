@@ -1,9 +1,10 @@
-"""`salsactl` (design section 5) as a user has it: the real process and service on a real bus, with made-up relays."""
+"""`salsactl` as a user has it: the real process and service on a real bus, with made-up relays."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import io
 import json
 import os
 import pty
@@ -16,14 +17,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prometheus_client.openmetrics.parser import text_fd_to_metric_families
 
 from salsa_agent.bus import message as wire
 from salsa_agent.bus.api import Explanation, InvalidArgs, LimitsExceeded, NoSuchRelay
 from salsa_agent.bus.interface import INTERFACE, PATH, PROPERTY_TYPES
 from salsa_agent.cli.salsactl.main import main
-from salsa_agent.core.model import Best, ListedRelay, Publication, Source, State, Verdict
+from salsa_agent.core.model import (
+    Best,
+    ListedRelay,
+    Publication,
+    Relay,
+    RelayKey,
+    SenderChoice,
+    Source,
+    State,
+    Verdict,
+)
 from tests.lab.bus import PATIENCE, PROJECT, Bus, Done, RawClient, system_bus
-from tests.lab.busagent import serving
+from tests.lab.busagent import Agent, serving
 from tests.parts.cli import samples as say
 
 SALSACTL = [
@@ -178,17 +190,35 @@ async def test_control_characters_never_reach_the_terminal(bus: Bus, monkeypatch
         for argv in (
             ["status"],
             ["explain"],
-            ["best"],
             ["status", "--json"],
             ["explain", "--json"],
-            ["best", "--json"],
         ):
             done = await ctl(bus, *argv, PYTHONUTF8="1")
-            assert done.status == 0, done
+            assert done.status == (1 if "status" in argv else 0), done  # it has failed
             assert done.out.count("a?[2J?31m?b??") or "--json" in argv
             assert all(c.isprintable() or c == "\n" for c in done.out), argv
         agent.requests.error = InvalidArgs(EVIL)
         refused(await ctl(bus, "report-failure", "a.example"), 1, "?[2J")
+
+
+@pytest.mark.parametrize("host", [EVIL, "a$(id)", "a;b", "-oProxyCommand=x", "a b", "é"])
+async def test_a_host_that_is_none_is_refused_where_programs_read(
+    bus: Bus, host: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("salsa_agent.bus.convert.clean", lambda text: str(text).replace("\0", ""))
+    ran = tmp_path / "ran"
+    async with serving(bus, replace(say.WHOLE, best=Best(host, 25, Source.DNS))):
+        for argv in (
+            ["best"],
+            ["best", "--json"],
+            ["best", "--wait=5"],
+            ["watch", "--exec", f"touch {ran}"],
+            ["check"],
+        ):
+            done = await ctl(bus, *argv, PYTHONUTF8="1")
+            assert (done.status, done.out) == (1, "") or argv == ["check"], done
+            assert "names a host that is none" in done.err + done.out
+    assert not ran.exists()
 
 
 async def on_terminal(bus: Bus, argv: list[str], columns: int = 80, **environment: str) -> str:
@@ -241,6 +271,204 @@ async def test_colour_only_on_a_terminal_and_not_with_no_color(bus: Bus) -> None
         assert f"on wlp0s20f3 at /128, {say.NAME_128}" in wide
 
 
+# --- status: how it ends, senders, TLS
+
+
+@pytest.mark.parametrize(
+    ("best", "verdict", "status"),
+    [
+        ("a.example", Verdict.OK, 0),
+        ("a.example", Verdict.UNVERIFIED, 0),
+        ("a.example", Verdict.FAILED, 1),
+        ("", None, 1),
+    ],
+)
+async def test_status_ends_with_1_without_a_relay_that_may_work(
+    bus: Bus, best: str, verdict: Verdict | None, status: int
+) -> None:
+    relay = Relay(RelayKey("a.example", 25), Source.STATIC)
+    listed = (ListedRelay(relay, verdict),) if verdict else ()
+    shown = Publication(State.READY, Best(best, 25, Source.STATIC) if best else Best(), listed)
+    async with serving(bus, shown):
+        assert (await ctl(bus, "status")).status == status
+        assert (await ctl(bus, "status", "--json")).status == status
+
+
+HOME_KEY = RelayKey("smtp.home.example", 465)
+HOME = SenderChoice(
+    ("*@home.example", "me@b.example"), "never", Best(*HOME_KEY, Source.SENDER),
+    (ListedRelay(Relay(HOME_KEY, Source.SENDER), Verdict.OK),), True,
+)  # fmt: skip
+LATE = SenderChoice(("*@late.example",), "last")
+
+
+async def test_c11_status_shows_senders_sites_and_tls(bus: Bus) -> None:
+    site = ListedRelay(
+        Relay(RelayKey("mail.corp.example", 25), Source.SITE, site="office", interface="eth0"), Verdict.OK,
+        tls="starttls", wants_auth=True,
+    )  # fmt: skip
+    said = replace(say.WHOLE, relays=(site, *say.WHOLE.relays), senders=(HOME, LATE))
+    async with serving(bus, said) as agent:
+        agent.requests.explanation = say.EXPLAINED
+        for command in ("status", "explain"):
+            out = (await ctl(bus, command)).out
+            assert re.search(r"\*@home\.example me@b\.example +smtp\.home\.example:465 +sender +implicit", out)
+            assert re.search(r"\*@late\.example +none yet", out)
+            assert 'site "office" on eth0' in out
+            assert re.search(r"mail\.corp\.example:25 +ok +starttls", out)
+            assert "wants a password" in out
+
+
+# --- best: waiting, senders
+
+
+@pytest.mark.parametrize(
+    ("sender", "host"),
+    [("me@HOME.example", "smtp.home.example:465"), ("me@b.example", "smtp.home.example:465"),
+     ("you@b.example", "vertex.tor.hookup.net:25"), ("", "vertex.tor.hookup.net:25"),
+     ("<>", "vertex.tor.hookup.net:25")],
+)  # fmt: skip
+async def test_c11_best_of_a_sender(bus: Bus, sender: str, host: str) -> None:
+    async with serving(bus, replace(say.WHOLE, senders=(HOME, LATE))):
+        assert await ctl(bus, "best", "--sender", sender) == Done(0, f"{host}\n", "")
+
+
+async def test_c11_best_of_a_sender_without_a_relay(bus: Bus) -> None:
+    async with serving(bus, replace(say.WHOLE, senders=(HOME, LATE))):
+        refused(await ctl(bus, "best", "--sender", "me@late.example"), 1, "no relay for this sender")
+        done = await ctl(bus, "best", "--json", "--sender", "me@home.example")
+        assert json.loads(done.out) == {"host": "smtp.home.example", "port": 465, "source": "sender", "tls": "implicit"}
+
+
+@pytest.mark.parametrize("state", [State.STARTING, State.RESOLVING])
+async def test_best_wait_returns_at_the_decision(bus: Bus, state: State) -> None:
+    old = Best("old.example", 25, Source.DNS) if state is State.RESOLVING else Best()
+    async with serving(bus, Publication(state, old)) as agent:
+        assert (await ctl(bus, "best")).out == ("old.example:25\n" if old.host else "")
+        async with Watching(bus, "best", "--wait") as waiting:
+            agent.publish(Publication(state, old, evidence=say.WHOLE.evidence))  # a change, but no decision
+            agent.publish(best("new.example"))
+            assert await waiting.line() == "new.example:25"
+            assert await waiting.end() == 0
+
+
+async def test_best_wait_ends_with_75_in_time(bus: Bus) -> None:
+    async with serving(bus, Publication(State.RESOLVING, Best("old.example", 25, Source.DNS))):
+        refused(await ctl(bus, "best", "--wait=0.2"), 75, "not decided in time")
+        refused(await ctl(bus, "best", "--wait", "0"), 75)
+        refused(await ctl(bus, "best", "--json", "--wait=0"), 75)
+    async with serving(bus, say.NOTHING):
+        refused(await ctl(bus, "best", "--wait=9"), 1, "no relay (offline)")  # that is a decision
+    refused(await ctl(bus, "--bus", "system", "best", "--wait=9"), 69)
+
+
+async def test_best_wait_of_a_sender_waits_for_its_list(bus: Bus) -> None:
+    async with (
+        serving(bus, replace(say.WHOLE, senders=(HOME._replace(best=Best(), relays=(), decided=False),))) as agent,
+        Watching(bus, "best", "--wait", "--sender", "me@home.example") as waiting,
+    ):
+        await agent_was_asked(agent)
+        agent.publish(replace(say.WHOLE, senders=(HOME,)))
+        assert await waiting.line() == "smtp.home.example:465"
+
+
+async def agent_was_asked(agent: Agent) -> None:
+    """Wait until somebody has read the properties."""
+    async with asyncio.timeout(PATIENCE):
+        while not agent.service._properties._values:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("seconds", ["x", "-1", "nan", "inf", "1e9"])
+def test_best_wait_takes_seconds(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    usage_error(["best", f"--wait={seconds}"], capsys)
+
+
+@pytest.mark.parametrize("sender", ["a" * 321, "a\nb"])
+def test_c11_a_sender_has_at_most_320_characters_and_no_control_character(
+    sender: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usage_error(["best", "--sender", sender], capsys)
+    usage_error(["watch", "--sender", sender], capsys)
+
+
+# --- check and metrics
+
+
+def state(now: State, verdict: Verdict | None, source: Source = Source.DNS, *others: ListedRelay) -> Publication:
+    relay = Relay(RelayKey("a.example", 25), source)
+    if verdict is None:
+        return Publication(now, Best(), others)
+    return Publication(now, Best("a.example", 25, source), (ListedRelay(relay, verdict), *others))
+
+
+FAILED_STATIC = ListedRelay(Relay(RelayKey("s.example", 25), Source.STATIC), Verdict.FAILED)
+FAILED_DNS = ListedRelay(Relay(RelayKey("d.example", 25), Source.DNS), Verdict.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("publication", "status"),
+    [
+        (state(State.READY, Verdict.OK), 0),
+        (state(State.READY, Verdict.UNVERIFIED, Source.STATIC), 0),
+        (state(State.READY, None), 0),
+        (state(State.DEGRADED, Verdict.OK), 1),
+        (state(State.RESOLVING, Verdict.OK), 1),
+        (state(State.STARTING, None), 1),
+        (state(State.READY, Verdict.FAILED, Source.STATIC), 2),
+        (state(State.DEGRADED, Verdict.FAILED, Source.STATIC), 2),
+        (state(State.RESOLVING, Verdict.FAILED, Source.STATIC), 2),
+        (state(State.READY, None, Source.DNS, FAILED_STATIC), 2),
+        (state(State.DEGRADED, None, Source.DNS, FAILED_DNS), 2),
+        (state(State.RESOLVING, None), 2),
+        (state(State.OFFLINE, None), 2),
+        (state(State.OFFLINE, Verdict.UNVERIFIED, Source.STATIC), 2),
+    ],
+)
+async def test_check_says_one_line_in_the_convention_of_nagios(bus: Bus, publication: Publication, status: int) -> None:
+    async with serving(bus, publication):
+        done = await ctl(bus, "check")
+        word = ("OK", "WARNING", "CRITICAL", "UNKNOWN")[status]
+        listed = publication.relays
+        counts = [len(listed), *(sum(one.verdict is kind for one in listed) for kind in (Verdict.OK, Verdict.FAILED))]
+        assert (done.status, done.err) == (status, "")
+        pattern = rf"SALSA {word} - [^|\n]+\|relays={counts[0]} ok={counts[1]} failed={counts[2]}\n"
+        assert re.fullmatch(pattern, done.out), done.out
+        assert json.loads((await ctl(bus, "check", "--json")).out)["code"] == status
+
+
+async def test_check_is_unknown_without_an_agent_and_for_bad_usage(bus: Bus) -> None:
+    done = await ctl(bus, "--bus", "system", "check")
+    assert (done.status, done.out.startswith("SALSA UNKNOWN - no agent runs")) == (3, True)
+    for argv in (["check", "--nonsense"], ["--bus", "nonsense", "check"], ["check", "x"]):
+        done = await ctl(bus, *argv)
+        assert (done.status, done.out) == (3, "SALSA UNKNOWN - bad usage\n")
+
+
+async def test_metrics_are_openmetrics(bus: Bus) -> None:
+    async with serving(bus, say.WHOLE):
+        done = await ctl(bus, "metrics")
+        counters = json.loads((await ctl(bus, "status", "--json")).out)["Statistics"]
+    assert done.status == 0
+    families = {family.name: family for family in text_fd_to_metric_families(io.StringIO(done.out))}
+    assert done.out.endswith("# EOF\n")
+    states = {sample.labels["salsa_state"]: sample.value for sample in families["salsa_state"].samples}
+    assert states == {"starting": 0, "offline": 0, "resolving": 0, "degraded": 1, "ready": 0}
+    assert families["salsa_state"].type == "stateset"
+    verdicts = {sample.labels["verdict"]: sample.value for sample in families["salsa_relays"].samples}
+    assert verdicts == {"ok": 1, "failed": 3, "unverified": 1}
+    for name in counters.keys() - {"started"}:
+        assert families[f"salsa_{name}"].type == "counter"
+        (sample,) = families[f"salsa_{name}"].samples
+        assert (sample.name, sample.value) == (f"salsa_{name}_total", counters[name])
+    (sample,) = families["salsa_start_time_seconds"].samples
+    assert sample.value == pytest.approx(counters["started"] / 1e6)
+
+
+async def test_metrics_print_nothing_without_an_agent(bus: Bus) -> None:
+    refused(await ctl(bus, "--bus", "system", "metrics"), 69)
+
+
 # --- refresh and report-failure
 
 
@@ -272,9 +500,17 @@ def test_report_failure_bad_relay_is_a_usage_error(given: str, capsys: pytest.Ca
     "error", [NoSuchRelay("It is not in the list."), LimitsExceeded("Too many."), InvalidArgs("No.")]
 )
 async def test_errors_of_the_agent_are_one_line_and_status_1(bus: Bus, error: Exception) -> None:
-    async with serving(bus) as agent:
+    async with serving(bus, say.WHOLE) as agent:
         agent.requests.error = error
-        refused(await ctl(bus, "report-failure", "a.example"), 1, str(error))
+        listed = ("vertex.tor.hookup.net:25", "[2001:db8:53::25]:587")
+        refused(await ctl(bus, "report-failure", "a.example"), 1, "a.example:25", str(error), *listed)
+
+
+async def test_report_failure_names_no_list_for_a_relay_that_is_in_it(bus: Bus) -> None:
+    async with serving(bus, say.WHOLE) as agent:
+        agent.requests.error = LimitsExceeded("Too many.")
+        done = await ctl(bus, "report-failure", "noc.tor.hookup.net")
+        assert done == Done(1, "", "salsactl: noc.tor.hookup.net:25: Too many.\n")
 
 
 async def test_refresh_returns_at_the_decision(bus: Bus) -> None:
@@ -295,7 +531,7 @@ async def test_refresh_returns_at_the_decision(bus: Bus) -> None:
 async def test_status_69_and_one_line_when_no_agent_runs(bus: Bus) -> None:
     for argv in (["status"], ["best"], ["watch"], ["refresh"], ["explain"], ["report-failure", "a.example"]):
         refused(await ctl(bus, "--bus", "system", *argv), 69, "no agent runs on the system bus")
-    refused(await ctl(bus, "--bus", bus.address, "best"), 69, "no agent runs")
+    refused(await ctl(bus, "--bus", bus.address, "best"), 69, "no agent runs", "--bus unix:path=")  # what to do
     refused(await ctl(bus, "best", DBUS_SESSION_BUS_ADDRESS="unix:path=/nonexistent"), 69, "no agent runs")
 
 
@@ -345,6 +581,8 @@ async def test_auto_takes_the_bus_on_which_the_name_is_activatable(bus: Bus) -> 
         ["lookup", "nonsense"],
         ["lookup", "fe80::1%eth0"],
         ["report-failure"],
+        ["zone", "--bus", "system", "192.0.2.0/24", "--refuse"],
+        ["audit", "--bus", "system", "192.0.2.0/24"],
     ],
 )
 def test_usage_is_status_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -493,7 +731,7 @@ async def test_watch_ends_when_nobody_reads_it(bus: Bus) -> None:
 def record(tmp_path: Path, more: str = "") -> tuple[str, Path]:
     """A command that writes a line for each run, and where."""
     script, log = tmp_path / "hook one", tmp_path / "log"
-    script.write_text(f'#!/bin/sh\necho "$# $1 $SALSA_HOST $SALSA_PORT $SALSA_SOURCE" >>"{log}"\n{more}\n')
+    script.write_text(f'#!/bin/sh\necho "$# $1 $SALSA_HOST $SALSA_PORT $SALSA_SOURCE$SALSA_TLS" >>"{log}"\n{more}\n')
     script.chmod(0o755)
     return f"'{script}' '$HOME;x'", log
 
@@ -513,6 +751,65 @@ async def test_watch_exec_runs_for_the_first_line_too_without_a_shell(bus: Bus, 
         assert (await lines_of(log, 2))[1:] == ["1 $HOME;x 2001:db8::1 587 static"]
         agent.publish(best("", 0))
         assert (await lines_of(log, 3))[2:] == ["1 $HOME;x  0 none"]
+
+
+async def test_watch_exec_has_the_tls_of_the_relay(bus: Bus, tmp_path: Path) -> None:
+    command, log = record(tmp_path)
+    listed = ListedRelay(Relay(RelayKey("a.example", 25), Source.STATIC), Verdict.OK, tls="starttls")
+    async with serving(bus, replace(best("a.example"), relays=(listed,))), Watching(bus, "watch", "--exec", command):
+        assert await lines_of(log, 1) == ["1 $HOME;x a.example 25 staticstarttls"]
+
+
+async def test_c11_watch_of_a_sender(bus: Bus, tmp_path: Path) -> None:
+    command, log = record(tmp_path)
+    argv = ("watch", "--sender", "me@home.example", "--exec", command)
+    async with serving(bus, replace(best("a.example"), senders=(LATE, HOME))) as agent, Watching(bus, *argv) as watch:
+        assert await watch.line() == "smtp.home.example:465"
+        assert await lines_of(log, 1) == ["1 $HOME;x smtp.home.example 465 senderimplicit"]
+        agent.publish(replace(best("b.example"), senders=(LATE, HOME)))  # the others' relay
+        agent.publish(
+            replace(best("b.example"), senders=(LATE, HOME._replace(best=Best("x.example", 587, Source.SENDER))))
+        )
+        assert await watch.line() == "x.example:587"
+
+
+async def test_watch_events_prints_each_change_of_state_list_and_verdict(bus: Bus) -> None:
+    first, second = (Relay(RelayKey(f"{name}.example", 25), Source.DNS) for name in "ab")
+    chosen = Best("a.example", 25, Source.DNS)
+    started = Publication(State.READY, chosen, (ListedRelay(first, Verdict.OK),))
+    steps = (
+        replace(started, state=State.RESOLVING),
+        replace(started, relays=(ListedRelay(first, Verdict.OK), ListedRelay(second))),
+        replace(started, relays=(ListedRelay(first, Verdict.FAILED, "421 busy"), ListedRelay(second, Verdict.OK)),
+                best=Best("b.example", 25, Source.DNS)),
+    )  # fmt: skip
+    lines = [
+        "state: ready", "list: a.example:25", "verdict: a.example:25 ok", "best: a.example:25 (dns)",
+        "state: resolving",
+        "state: ready", "list: a.example:25 b.example:25",
+        "verdict: a.example:25 failed: 421 busy", "verdict: b.example:25 ok", "best: b.example:25 (dns)",
+    ]  # fmt: skip
+    async with (
+        serving(bus, started) as agent,
+        Watching(bus, "watch", "--events") as plain,
+        Watching(bus, "watch", "--events", "--json") as as_json,
+    ):
+        shown = [await plain.line() for _ in range(4)]
+        objects = [json.loads(await as_json.line()) for _ in range(4)]
+        for step in steps:
+            agent.publish(step)
+            await asyncio.sleep(0)
+        shown += [await plain.line() for _ in range(6)]
+        objects += [json.loads(await as_json.line()) for _ in range(6)]
+    assert shown == lines
+    assert [one["event"] for one in objects] == [line.partition(":")[0] for line in lines]
+    assert objects[7] == {
+        "event": "verdict",
+        "host": "a.example",
+        "port": 25,
+        "verdict": "failed",
+        "reason": "421 busy",
+    }
 
 
 async def test_watch_exec_one_at_a_time_and_the_last_state_is_not_lost(bus: Bus, tmp_path: Path) -> None:

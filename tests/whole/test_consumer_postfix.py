@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import smtplib
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from salsa_agent.config import file as config
+from salsa_agent.core.model import RelayKey
+from tests.lab.ca import Ca
 from tests.lab.mail import PARIS, SALSACTL, TORONTO, V6, V6_GATEWAY, V6_HOST, Mail, document
 from tests.lab.postfix import Postfix
+from tests.lab.sasl import PasswordService
 from tests.lab.whole import HOME, NOC, RELAYS, VERTEX, Process, until
 
 MAIN, LISTEN = document("postfix/main.cf"), document("postfix.toml")
@@ -81,6 +87,28 @@ def test_mail_follows_the_network_without_a_reload(mail: Mail, client: Postfix) 
     assert "warning" not in client.log
 
 
+def test_postfix_goes_on_to_the_next_relay_without_a_new_answer(mail: Mail, client: Postfix) -> None:
+    mail.agent(more=LISTEN)
+    mail.roam(TORONTO, NOC)
+    wanted = f"[{NOC}]:25, [{VERTEX}]:25"
+    until(lambda: answer(client), lambda shown: shown.startswith(wanted))
+    send(client, "first")
+    mail.arrives("first", NOC)
+    mail.relays[NOC].stop()
+    try:
+        send(client, "next")
+        mail.arrives("next", VERTEX)
+        assert answer(client).startswith(wanted), "no new answer was needed"
+        assert not client.queue()
+    finally:
+        mail.relays[NOC].start()
+
+
+def answer(client: Postfix) -> str:
+    """What the map `relay` says for some sender."""
+    return client.command("postmap", "-q", "x", MAIN.split()[-1]).strip()
+
+
 def test_queued_mail_follows_the_network(mail: Mail, client: Postfix) -> None:
     zone = mail.world.zone
     mail.world.publish({name: entry for name, entry in zone.items() if "MX" not in entry})
@@ -92,6 +120,7 @@ def test_queued_mail_follows_the_network(mail: Mail, client: Postfix) -> None:
     assert all("Connection refused" in delay for delay in delays(client))
     execute = document("postfix/salsa-relay.service").partition("ExecStart=")[2].partition("\n")[0]
     _, *words = shlex.split(execute)
+    assert "sleep 31" in words[-1]
     words[-1] = words[-1].replace("postqueue", f"postqueue -c {client.config}")
     mail.start([*SALSACTL, *words]).wait_for(HOME, where="out")
     mail.world.publish(zone)
@@ -176,6 +205,97 @@ def test_postfix_takes_the_settings_for_held_mail(mail: Mail) -> None:
         said = client.command("postconf", "-n", "maximal_backoff_time", "delay_warning_time")
         assert said == document("postfix/held.cf")
         assert "warning" not in client.log
+
+
+SMTPS = "465 inet n - n - - smtpd -o smtpd_tls_wrappermode=yes -o smtpd_tls_security_level=encrypt"
+
+
+def test_d10_a_relay_on_port_465_by_the_map_transport(mail: Mail, tmp_path: Path) -> None:
+    certificate = Ca(tmp_path).issue(HOME)
+    with (
+        Postfix(
+            mail.world.far, HOME, certificate=certificate, receives=["dest.example"], relays_for=["0.0.0.0/0"],
+            master=[SMTPS], main={"inet_interfaces": RELAYS[HOME]},
+        ) as home,
+        Postfix(
+            mail.world.host, "client.example", master=document("postfix/master.cf").splitlines(),
+            main={"inet_interfaces": "loopback-only", "smtp_dns_support_level": "enabled", "smtp_host_lookup": "dns"}
+            | dict([document("postfix/transport.cf").strip().split(" = ", 1)]), port=0,
+        ) as client,
+    ):  # fmt: skip
+        zone = mail.world.zone
+        mail.world.publish({name: entry for name, entry in zone.items() if "MX" not in entry})
+        mail.agent(static=f"{HOME}:465", more=LISTEN)
+        mail.world.join(TORONTO)
+        until(lambda: mail.world.best, lambda best: best == f"{HOME}:465")
+        shown = client.command("postmap", "-q", "x", document("postfix/transport.cf").split()[-1])
+        assert shown == f"smtps:[{HOME}]:465\n"
+        send(client, "inside")
+        home.until(home.received, "mail inside TLS")
+        assert "TLS connection established from" in home.log
+        mail.world.publish(zone)
+        mail.roam(PARIS, VERTEX)
+        send(client, "outside")
+        mail.arrives("outside", VERTEX)
+
+
+OWN = "smtp.home.example"
+
+
+def test_a_password_goes_to_its_own_relay_and_to_no_relay_of_a_guest_network(mail: Mail, tmp_path: Path) -> None:
+    """Both relays are real, and both ask for a password."""
+    ca = Ca(tmp_path)
+    certificate, directory = ca.issue(OWN), Path(tempfile.mkdtemp(prefix="salsa-sasl-"))
+    directory.chmod(0o755)
+    main = dict(line.split(" = ", 1) for line in document("postfix/password.cf").splitlines())
+    main["smtp_tls_CAfile"] = str(ca.file)
+    name, _, password = main["smtp_sasl_password_maps"].partition("587 = ")[2].strip("} ").partition(":")
+    sasl = {"smtpd_sasl_auth_enable": "yes", "smtpd_sasl_type": "dovecot", "smtpd_tls_auth_only": "no"}
+    zone = mail.world.zone
+    guest = mail.relays[NOC]
+    with (
+        PasswordService(directory / "home", name, password) as of_home,
+        PasswordService(directory / "guest", name, password) as of_guest,
+        Postfix(
+            mail.world.far, OWN, port=587, certificate=certificate, receives=["other.example"], relays_for=[],
+            main=sasl | {
+                "inet_interfaces": RELAYS[HOME], "relayhost": f"[{RELAYS[VERTEX]}]",
+                "smtpd_sasl_path": str(of_home.path), "smtpd_relay_restrictions": "permit_sasl_authenticated, reject",
+            },
+        ) as home,
+        mail.client(MAIN, **main) as client,
+    ):  # fmt: skip
+        guest.configure(**sasl, smtpd_sasl_path=str(of_guest.path))
+        guest.reload()
+        addresses = {key: entry for key, entry in zone.items() if "MX" not in entry}
+        mail.world.publish(addresses | {OWN: {"A": [RELAYS[HOME]]}})
+        mail.agent(static=f"{OWN}:587", more=LISTEN)
+        mail.world.join(PARIS)
+        until(lambda: mail.world.best, lambda best: best == f"{OWN}:587")
+        assert answer(client) == f"[{OWN}]:587"
+        send(client, "with password")
+        home.until(lambda: f"sasl_username={name}" in home.log, "a letter with a password")
+        assert set(of_home.sent) == {(name, password)}
+        mail.world.publish(zone | {OWN: {"A": [RELAYS[HOME]]}})
+        mail.roam(TORONTO, NOC)
+        send(client, "at the guest's")
+        mail.arrives("at the guest's", NOC)
+        with mail.world.host.inside(), smtplib.SMTP(RELAYS[NOC]) as session:
+            session.ehlo()
+            assert "PLAIN" in session.esmtp_features["auth"], "it would have taken one"
+        assert of_guest.sent == []
+        assert "sasl" not in guest.log
+        guest.configure(smtpd_sasl_auth_enable="no")
+        guest.reload()
+    shutil.rmtree(directory)
+
+
+def test_c11_the_document_gives_a_sender_its_own_relay() -> None:
+    found = config.parse(document("postfix/sender.toml").encode(), {})
+    assert [f"[{key.host}]:{key.port}" for key in found.senders[0].relays if isinstance(key, RelayKey)] == [
+        f"[{OWN}]:587"
+    ]
+    assert f"[{OWN}]:587 = " in document("postfix/password.cf")
 
 
 def test_a_unix_socket_in_the_chroot(mail: Mail) -> None:

@@ -129,9 +129,16 @@ def test_exim(mail: Mail) -> None:
             done = inside.run("exim4", "-bt", "you@dest.example", check=False)
             return done.stdout + done.stderr
 
-        (mail.output / "relay").write_text("[2001:db8::1]:587\n")
-        assert "host 2001:db8::1 [2001:db8::1] port=587" in route()
-        (mail.output / "relay").write_text("")  # no relay: by MX
+        mail.roam(TORONTO, NOC)
+        mail.relays[NOC].stop()  # after the agent has said that it is the best
+        send("exim, next relay")
+        mail.arrives("exim, next relay", VERTEX)
+        assert (mail.output / "relay").read_text() == f"{NOC}:25\n", "no new answer was needed"
+        mail.relays[NOC].start()
+
+        (mail.output / "relays").write_text("[2001:db8::1]:587\n192.0.2.9:25\n")
+        assert re.search(r"host 2001:db8::1 +\[2001:db8::1\] port=587\n.*host 192.0.2.9 .*port=25", route(), re.DOTALL)
+        (mail.output / "relays").write_text("")  # no relay: by MX
         assert "dnslookup" in route()
         mail.reset()
         assert "cannot be resolved at this time" in route()  # no agent: held

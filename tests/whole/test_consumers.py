@@ -307,8 +307,11 @@ def test_a_read_only_directory_is_a_warning_and_no_end(networks: Mail, disk: Pat
 # --- the document
 
 
-def test_systemd_takes_the_units_and_the_drop_in(networks: Mail) -> None:
+@pytest.mark.parametrize("directory", ["/usr/bin", "/usr/local/bin"])  # of the package, and of ./run install
+def test_systemd_takes_the_units_and_the_drop_in(networks: Mail, directory: str) -> None:
     with program(networks, "nullmailer") as inside:
+        inside.run("rm", "/usr/bin/salsactl")
+        inside.write(f"{directory}/salsactl", SALSACTL, 0o755)
         inside.write("/usr/local/sbin/salsa-relay", document("nullmailer/salsa-relay"), 0o755)
         inside.write("/usr/bin/salsa-agent", "#!/bin/sh\n", 0o755)
         unit = (PROJECT / "systemd" / "salsa-agent.service").read_text()

@@ -84,8 +84,16 @@ def test_install_gives_everybody_the_right_to_read_and_only_root_to_write(staged
 
 def test_install_unit_starts_the_command_that_was_installed(staged: Path) -> None:
     unit = (staged / "usr/local/lib/systemd/system/salsa-agent.service").read_text()
-    command = next(line for line in unit.splitlines() if line.startswith("ExecStart=")).removeprefix("ExecStart=")
-    assert (staged / command.split()[0].lstrip("/")).is_file()
+    commands = [line.partition("=")[2].split()[0] for line in unit.splitlines() if line.startswith("Exec")]
+    assert commands == ["/usr/local/bin/salsa-agent", "/usr/local/bin/salsa-agent", "kill"]
+    assert (staged / commands[0].lstrip("/")).is_file()
+
+
+def test_documents_name_no_directory_that_only_a_package_or_only_an_install_uses() -> None:
+    for document in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))):
+        text = document.read_text()
+        for place in ("/usr/bin/sals", "/usr/local/bin/sals", "/usr/sbin/sals", "/usr/share/doc/sals"):
+            assert place not in text, (document, place)
 
 
 @pytest.mark.parametrize("command", ["salsa-agent", "salsactl"])

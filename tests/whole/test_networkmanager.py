@@ -116,6 +116,18 @@ def test_dispatcher_takes_option_69_back_when_a_lease_has_none(dispatch: Dispatc
     assert dispatch("wan0", "dhcp4-change", environment) == [f"{BOUNDED} {OBJECT} RevertLink i {dispatch.index}"]
 
 
+def test_dispatcher_takes_option_69_back_when_a_lease_of_dhcpcd_has_none(dispatch: Dispatcher) -> None:
+    """It never says what it asked for; NetworkManager's own client does, and never asks for this."""
+    recording = recorded("up")
+    environment = {name: value for name, value in recording.items() if not name.startswith("DHCP4_REQUESTED_")}
+    assert dispatch("wan0", "dhcp4-change", environment) == [
+        f"{BOUNDED} {OBJECT} SetLinkRelays ias {dispatch.index} 2 10.9.0.25 10.9.0.26"
+    ]
+    del environment["DHCP4_SMTP_SERVER"]
+    assert dispatch("wan0", "dhcp4-change", environment) == [f"{BOUNDED} {OBJECT} RevertLink i {dispatch.index}"]
+    assert dispatch("wan0", "up", {"DEVICE_IP_IFACE": "wan0"}) == refresh(), "a link without a lease"
+
+
 def test_dispatcher_takes_option_69_back_on_down(dispatch: Dispatcher) -> None:
     assert dispatch("wan0", "down", {"DEVICE_IP_IFACE": "wan0"}) == [
         f"{BOUNDED} {OBJECT} RevertLink i {dispatch.index}"

@@ -47,10 +47,10 @@ _salsactl() {
     done
     options='--bus --json --help'
     case $command in
-    zone | audit) options='--json --help' ;;
+    site | zone | audit) options='--json --help' ;;
     esac
     case $command in
-    '') options+=' --version status best watch refresh explain lookup report-failure check metrics zone audit' ;;
+    '') options+=' --version status best watch refresh explain lookup report-failure check metrics site zone audit' ;;
     best) options+=' --wait --sender' ;;
     watch) options+=' --exec --notify --sender --events' ;;
     lookup) options+=' --config' ;;

@@ -1,10 +1,10 @@
 # fish completion for salsactl(1)
 
-set -l commands status best watch refresh explain lookup report-failure check metrics zone audit
+set -l commands status best watch refresh explain lookup report-failure check metrics site zone audit
 set -l none "not __fish_seen_subcommand_from $commands"
 
 complete -c salsactl -f
-complete -c salsactl -n 'not __fish_seen_subcommand_from zone audit' -l bus -x -a 'auto system session' -d 'The bus the agent is on'
+complete -c salsactl -n 'not __fish_seen_subcommand_from site zone audit' -l bus -x -a 'auto system session' -d 'The bus the agent is on'
 complete -c salsactl -l json -d 'Print the values as JSON'
 complete -c salsactl -s h -l help -d 'Show the help'
 complete -c salsactl -n $none -l version -d 'Show the version'
@@ -17,6 +17,7 @@ complete -c salsactl -n $none -a lookup -d 'Show what the reverse tree says for 
 complete -c salsactl -n $none -a report-failure -d 'Report that a relay did not take mail'
 complete -c salsactl -n $none -a check -d 'One line for Nagios and Icinga'
 complete -c salsactl -n $none -a metrics -d 'State and counters as OpenMetrics text'
+complete -c salsactl -n $none -a site -d 'Print a [[site]] table for the network at hand'
 complete -c salsactl -n $none -a zone -d 'Print the records that name the relays of a prefix'
 complete -c salsactl -n $none -a audit -d 'Say what is wrong with the relays a prefix publishes'
 complete -c salsactl -n '__fish_seen_subcommand_from watch' -l exec -x -a '(__fish_complete_command)' -d 'Run a command for each change'

@@ -31,6 +31,7 @@ ELSEWHERE = {  # commands that are run by another test: its file, and words that
     "./run deb": ("whole/test_deb.py", "deb"),
     "sudo systemctl enable --now salsa-agent": ("whole/test_systemd.py", "systemctl"),
     "systemctl reload salsa-agent": ("whole/test_systemd.py", "reload"),
+    "salsactl site": ("parts/cli/test_site.py", "site"),
     "salsactl zone 192.0.2.0/24 --mx 10:relay1.example.net": ("parts/cli/test_zone.py", "zone"),
     "salsactl audit 192.0.2.0/24": ("parts/cli/test_audit.py", "audit"),
 }

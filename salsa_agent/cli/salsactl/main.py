@@ -21,6 +21,7 @@ from salsa_agent.cli.salsactl import lookup as ctl_lookup
 from salsa_agent.cli.salsactl import metrics as ctl_metrics
 from salsa_agent.cli.salsactl import refresh as ctl_refresh
 from salsa_agent.cli.salsactl import report_failure as ctl_report_failure
+from salsa_agent.cli.salsactl import site as ctl_site
 from salsa_agent.cli.salsactl import status as ctl_status
 from salsa_agent.cli.salsactl import watch as ctl_watch
 from salsa_agent.cli.salsactl import zone as ctl_zone
@@ -36,6 +37,7 @@ COMMANDS = (
     ctl_report_failure.COMMAND,
     ctl_check.COMMAND,
     ctl_metrics.COMMAND,
+    ctl_site.COMMAND,
     ctl_zone.COMMAND,
     ctl_audit.COMMAND,
 )

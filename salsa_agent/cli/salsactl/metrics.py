@@ -38,7 +38,11 @@ async def _run(given: Namespace) -> int:
         properties = await agent.properties()
     if given.json:
         say_json(
-            {"State": properties["State"], "relays": _verdicts(properties), "Statistics": properties["Statistics"]}
+            {
+                "State": properties["State"],
+                "relays": _verdicts(properties),
+                "Statistics": properties.get("Statistics", {}),
+            }
         )
     else:
         say("\n".join(_lines(properties)))
@@ -52,7 +56,7 @@ def _verdicts(properties: dict[str, Any]) -> dict[str, int]:
 
 def _lines(properties: dict[str, Any]) -> Iterator[str]:
     """The exposition (OpenMetrics 1.0): counters end in _total, a state set names its states, # EOF is last."""
-    counters = properties["Statistics"]
+    counters = properties.get("Statistics", {})
     yield from _head("salsa_state", "stateset", "What the agent is doing.")
     for state in STATES:
         yield f'salsa_state{{salsa_state="{state}"}} {int(properties["State"] == state)}'

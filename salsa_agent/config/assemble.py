@@ -29,7 +29,7 @@ def assemble(documents: Sequence[Document], environ: Mapping[str, str]) -> tuple
         *_stun_needs_a_server(given),
         *wrong,
         *(problem for entry in sites for problem in _of_site(entry)),
-        *_names_told_apart(sites),
+        *_names_differ(sites),
         *(problem for entry in senders for problem in _of_sender(entry)),
     ]
     if problems:
@@ -118,7 +118,7 @@ def _is_wrong(entry: Entry, *keys: str) -> bool:
     return any(key in entry.given and key not in entry.values for key in keys)
 
 
-def _names_told_apart(sites: Sequence[Entry]) -> list[Problem]:
+def _names_differ(sites: Sequence[Entry]) -> list[Problem]:
     first: dict[str, Entry] = {}
     problems = []
     for entry in sites:

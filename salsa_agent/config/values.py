@@ -140,7 +140,7 @@ def relay_entry(given: str) -> UnportedRelay:
         return relay(given)
     name = names.canonical(domain)
     if not _is_name(name) or len(name) > _MAX_SRV_DOMAIN:
-        raise ValueError(f"{_quoted(given)}: what stands after srv: is not a domain")
+        raise ValueError(f"{_quoted(given)}: what follows srv: is not a domain")
     return SrvEntry(name)
 
 
@@ -185,7 +185,7 @@ def endpoint(given: str) -> Endpoint:
     host, port = _split(rest)
     address = _address(host, given)
     if port is None:
-        raise ValueError(f"{_quoted(given)} has no port; an IPv6 address stands in brackets")
+        raise ValueError(f"{_quoted(given)} has no port; an IPv6 address must be in brackets")
     return InetEndpoint(address, port)
 
 
@@ -287,7 +287,7 @@ def absolute_path(given: str) -> str:
 
 
 def mailbox(given: str) -> str:
-    """A mailbox that RCPT TO may name as it stands (RFC 5321 section 4.1.2; no quoted local part, no literal)."""
+    """A mailbox that RCPT TO may name as it is (RFC 5321 section 4.1.2; no quoted local part, no literal)."""
     local, at, domain = given.rpartition("@")
     if not at or len(given) > 254 or len(local) > 64 or not _LOCAL_PART.fullmatch(local):
         raise ValueError(f"{_quoted(given)} is not a mail address")

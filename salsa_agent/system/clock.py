@@ -1,4 +1,4 @@
-"""The agent's clocks: the engine's, and how it is told to the outside."""
+"""The engine's clock, and its time as the realtime clock has it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the service manager is told: readiness, reloads, status, a sign of life (sd_notify(3), spoken by hand)."""
+"""Messages to the service manager: readiness, reloads, status, watchdog (the protocol of sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from salsa_agent.text import printable
 class Notifier:
     """Speaks to the manager named by NOTIFY_SOCKET, if any. Never raises, never waits.
 
-    What a full socket did not take is told with the next message.
+    What a full socket did not take is sent with the next message.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._status = ""
-        self._untold: dict[str, str] = {}
+        self._unsent: dict[str, str] = {}
 
     def ready(self) -> None:
         """The service is up, or has read its configuration again."""
         for begun in ("RELOADING", "MONOTONIC_USEC"):
-            self._untold.pop(begun, None)
-        self._tell(READY="1")
+            self._unsent.pop(begun, None)
+        self._send(READY="1")
 
     def reloading(self) -> None:
         """The configuration is being read again; `ready` ends it."""
-        self._untold.pop("READY", None)
-        self._tell(RELOADING="1", MONOTONIC_USEC=str(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000))
+        self._unsent.pop("READY", None)
+        self._send(RELOADING="1", MONOTONIC_USEC=str(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000))
 
     def stopping(self) -> None:
         """The service has begun to end."""
-        self._tell(STOPPING="1")
+        self._send(STOPPING="1")
 
     def status(self, text: str) -> None:
         """One line that `systemctl status` shows."""
         line = printable(text)
         if line != self._status:
             self._status = line
-            self._tell(STATUS=line)
+            self._send(STATUS=line)
 
     def watchdog(self) -> None:
         """A sign of life."""
-        self._tell(WATCHDOG="1")
+        self._send(WATCHDOG="1")
 
     def watchdog_interval(self) -> float | None:
         """How often a sign of life is due, in seconds: half of what the manager allows; None: it asks for none."""
@@ -56,13 +56,13 @@ class Notifier:
             return None
         return allowed / 2_000_000 if allowed > 0 and meant == os.getpid() else None
 
-    def _tell(self, **variables: str) -> None:
-        self._untold |= variables
+    def _send(self, **variables: str) -> None:
+        self._unsent |= variables
         address = self._environ.get("NOTIFY_SOCKET", "")
         if address.startswith("@"):  # a name in the abstract namespace (unix(7))
             address = "\0" + address[1:]
         if address[:1] in ("/", "\0"):
-            lines = "\n".join(f"{name}={value}" for name, value in self._untold.items())
+            lines = "\n".join(f"{name}={value}" for name, value in self._unsent.items())
             try:
                 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
                     manager.sendto(lines.encode(errors="backslashreplace"), address)
@@ -70,7 +70,7 @@ class Notifier:
                 return
             except (OSError, ValueError):  # nobody there, or no address
                 pass
-        self._untold.clear()
+        self._unsent.clear()
 
 
 _manager = Notifier(os.environ)

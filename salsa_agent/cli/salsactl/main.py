@@ -122,7 +122,7 @@ def _for_all(parser: ArgumentParser, *, bus: bool = True) -> None:
         parser.add_argument(
             "--bus",
             type=_bus,
-            default=SUPPRESS,  # or a command's default would undo what stands before the command
+            default=SUPPRESS,  # or a command's default would undo an option in front of the command
             metavar="auto|system|session|ADDRESS",
             help="the bus the agent is on (default: auto, the system bus if it knows the agent, else the session bus)",
         )
@@ -145,7 +145,7 @@ def _complete_streams() -> None:
 
 
 def _discard_output() -> None:
-    """What is still buffered has nowhere to go; without this Python says so at its end."""
+    """Drop what is still buffered: nobody reads it, and Python would report that at its end."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 

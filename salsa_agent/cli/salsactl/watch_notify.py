@@ -1,4 +1,4 @@
-"""`watch --notify`: a word on the desktop when mail first goes through the relays of a domain."""
+"""`watch --notify`: a notification when mail first goes through the relays of a domain."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ class Notifier:
 
 
 class KnownDomains:
-    """The domains that were told of, one on a line of a file of mode 0600; several watchers may share it."""
+    """The domains that were notified of, a line each in a file of mode 0600; several watchers may share it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: set[str] = set()
 
     def claim(self, domain: str) -> bool:
-        """Is it new? Then it is remembered: of several who ask, one is told so."""
+        """Whether the domain is new; then it is remembered. Of several that ask, one is told so."""
         if domain in self._seen:
             return False
         self._seen.add(domain)
@@ -75,13 +75,13 @@ class KnownDomains:
         return True
 
     def release(self, domain: str) -> None:
-        """It was not told of after all."""
+        """Forget the domain: the notification could not be shown."""
         self._seen.discard(domain)
         try:
             with self._locked() as file:
                 _rewrite(file, [known for known in file.read().splitlines() if known != domain])
         except (OSError, ValueError):
-            pass  # `claim` has told
+            pass  # `claim` has warned of it
 
     @contextmanager
     def _locked(self) -> Iterator[TextIO]:

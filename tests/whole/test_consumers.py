@@ -99,6 +99,22 @@ def test_msmtp(mail: Mail) -> None:
         inside.run(*user, "msmtp", "you@dest.example", input=message("msmtp, later"))
         mail.arrives("msmtp, later", VERTEX)
 
+        def chosen(sender: str) -> dict[str, str]:
+            """The settings that msmtp would use for this envelope sender; nothing is sent."""
+            done = inside.run("msmtp", "--pretend", "-f", sender, "you@dest.example", input=message("x"))
+            return dict(line.strip().split(" = ", 1) for line in done.stdout.splitlines() if " = " in line)
+
+        inside.write("/etc/msmtprc", document("msmtprc-own") + document("msmtprc"))
+        inside.run("sh", "-c", "umask 077; echo secret >~/.password")
+        own, other = chosen("me@home.example"), chosen("me@client.example")
+        assert (own["host"], own["port"], own["tls"]) == ("smtp.home.example", "587", "on")
+        assert (other["host"], other["tls"], other["auth"]) == (VERTEX, "off", "none")
+        (mail.output / "relay.env").write_text(
+            "SALSA_HOST=a.example\nSALSA_PORT=465\nSALSA_SOURCE=dns\nSALSA_TLS=implicit\n"
+        )
+        inside_tls = chosen("me@client.example")
+        assert (inside_tls["tls"], inside_tls["tls_starttls"], inside_tls["port"]) == ("on", "off", "465")
+
         mail.reset()
         done = inside.run("msmtp", "you@dest.example", input=message("msmtp, no agent"), check=False)
         assert (done.returncode, "/run/salsa-agent/relay.env" in done.stderr) == (EX_IOERR, True)
@@ -173,6 +189,8 @@ def test_nullmailer(mail: Mail) -> None:
             # else it might still be at it in Paris, where the relay of Toronto refuses for good
             held=lambda: "1 message(s) remain" in sender.out + sender.log,
         )
+        inside.run("env", "SALSA_HOST=a.example", "SALSA_PORT=465", "SALSA_TLS=implicit", "/usr/local/sbin/salsa-relay")
+        assert remotes.read_text() == "a.example smtp port=465 ssl\n"
         inside.run("env", "SALSA_HOST=", "SALSA_PORT=0", "/usr/local/sbin/salsa-relay")
         assert remotes.read_text() == ""
 
@@ -197,6 +215,8 @@ def test_dma(mail: Mail) -> None:
             held=held,
         )
         assert (config.stat().st_mode & 0o777, config.group()) == (0o640, "mail")
+        inside.run("env", "SALSA_HOST=a.example", "SALSA_PORT=465", "SALSA_TLS=implicit", "/usr/local/sbin/salsa-relay")
+        assert config.read_text().startswith("SECURETRANSFER\nSMARTHOST a.example\nPORT 465\n")
         # A session of its own in there: ours is not seen, and told as 0.
         caller = ("setsid", "--wait", "sh", "-c", "dma you@dest.example; exit $?")
         with subprocess.Popen(inside.argv(*caller), stdin=subprocess.PIPE, text=True) as taking:
@@ -240,8 +260,10 @@ def test_opensmtpd(mail: Mail) -> None:
             ),
             held=lambda: re.search(r"\|pending\|\d+\|.", inside.run("mailq", check=False).stdout),
         )
-        for host, port in (("2001:db8::1", "587"), ("", "0")):
-            inside.run("env", f"SALSA_HOST={host}", f"SALSA_PORT={port}", "/usr/local/sbin/salsa-relay")
+        for host, port, tls in (("2001:db8::1", "587", "none"), ("a.example", "465", "implicit"), ("", "0", "")):
+            said = (f"SALSA_HOST={host}", f"SALSA_PORT={port}", f"SALSA_TLS={tls}")
+            inside.run("env", *said, "/usr/local/sbin/salsa-relay")
+            assert ("smtps://a.example:465" in config.read_text()) == (tls == "implicit")
             assert "configuration OK" in inside.run("smtpd", "-n").stderr
 
 

@@ -79,6 +79,7 @@ tell() {
 	case $(property BestRelaySource) in
 	dns) from="as this network's reverse DNS says" ;;
 	link) from="as this link's own configuration says" ;;
+	site) from="from your table of networks" ;;
 	static) from="from your configuration" ;;
 	*) from= ;;
 	esac

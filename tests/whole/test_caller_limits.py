@@ -1,4 +1,4 @@
-"""What users of the machine may have the real agent do, and how often; and what it counts."""
+"""What users of the machine may have the real agent do, and how often; what it counts, and what it says of senders."""
 
 from __future__ import annotations
 
@@ -102,3 +102,28 @@ def test_c11_who_has_no_entry_has_the_best_relay(world: World, sender: str) -> N
     done = call(world, NOBODY, "RelayFor", "s", sender)
     assert done.status == 0, done
     assert done.out.startswith(f'sqssaa{{sv}} "{HOME}" 25 "static" "" 1 ')
+
+
+def test_c11_a_sender_with_an_entry_has_a_relay_of_its_own(world: World) -> None:
+    for relay in (NOC, VERTEX):
+        world.relay(relay)
+    world.join("165.154.15.1")
+    world.agent(f'{CONFIG}[[sender]]\naddress = ["*@home.example"]\nrelays = ["{VERTEX}:25"]\n')
+    world.wait_for_best(NOC, "ready")
+    until(lambda: world.get("Senders"), lambda senders: senders[0]["host"] == VERTEX)
+    assert world.get("Senders") == [
+        {
+            "address": ["*@home.example"],
+            "network": "never",
+            "host": VERTEX,
+            "port": 25,
+            "source": "sender",
+            "tls": "none",
+        }
+    ]
+    assert world.get("BestRelayTls") == "none"
+    done = call(world, NOBODY, "RelayFor", "s", "Me@Home.Example")
+    assert done.status == 0, done
+    assert done.out.startswith(f'sqssaa{{sv}} "{VERTEX}" 25 "sender" "none" 1 ')
+    assert call(world, NOBODY, "RelayFor", "s", "").out.startswith(f'sqssaa{{sv}} "{NOC}" 25 "dns" "none" ')
+    assert report(world, NOBODY, VERTEX).status == 0

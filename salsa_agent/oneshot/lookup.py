@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from salsa_agent.bus.api import LookupResult
-from salsa_agent.core import addresses as rules_a
+from salsa_agent.core.addresses import counting
 from salsa_agent.core.cache import Cache, no_answer_in_time
 from salsa_agent.core.model import Address, Answer, Asked, IPAddress, NetworkFacts, Question, ServerView
 from salsa_agent.core.selection import Choice, SelectionInput, choose
@@ -76,9 +76,9 @@ def network_alone(settings: Settings) -> Settings:
 
 def view_of_first(facts: NetworkFacts, settings: Settings, view: ServerView) -> ServerView:
     """The servers of the first of the host's addresses, else the global ones (F1)."""
-    counting = rules_a.counting(facts, settings.network.ignore)
+    eligible = counting(facts, settings.network.ignore)
     view = without_own_links(view, facts.addresses)
-    return ServerView(view.of_link(counting[0].ifindex)) if counting else view
+    return ServerView(view.of_link(eligible[0].ifindex)) if eligible else view
 
 
 def _give_up(inputs: SelectionInput, cache: Cache, since: dict[Question, float]) -> Choice:

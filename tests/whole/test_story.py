@@ -20,7 +20,8 @@ def test_the_story() -> None:
         assert [(one["host"], one["source"]) for one in relays] == [(NOC, "dns"), (VERTEX, "dns"), (HOME, "static")]
         assert relays[0] | {"expires": 0} == {
             "host": NOC, "port": 25, "source": "dns", "verdict": "ok", "preference": 10, "name": NET16, "level": 16,
-            "address": "165.154.15.1", "interface": "up0", "authenticated": False, "starttls": False, "expires": 0,
+            "address": "165.154.15.1", "interface": "up0", "authenticated": False, "starttls": False, "tls": "none",
+            "expires": 0,
         }  # fmt: skip
         assert world.get("Addresses") == [
             {"address": "165.154.15.1", "interface": "up0", "origin": "link", "outcome": "found", "level": 16,

@@ -1,9 +1,9 @@
-"""Follows files by inotify(7) through all that can change what a path names, and without polling.
+"""Follows files by inotify(7), without polling, whatever changes what their paths name.
 
 A path names another file when a file is renamed over it, when a symbolic link or a directory on the way is replaced or
 first appears, and when something is mounted over any of these. So every directory on the way is watched for the next
 name, links are followed by hand, and the mount table (proc_pid_mountinfo(5)), whose changes inotify does not tell, is
-watched for them. Such directories may be busy (/tmp, /run): what happens to other names there is read, and no more.
+watched for them. Such directories may be busy (/tmp, /run): events about other names there are read and dropped.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ MASK_ADD = 0x20000000
 _DIRECTORY = MOVED_FROM | MOVED_TO | CREATE | DELETE | ATTRIB | DELETE_SELF | MOVE_SELF  # ATTRIB: who may enter
 _FILE = MODIFY | CLOSE_WRITE | ATTRIB | DELETE_SELF | MOVE_SELF
 _EVENT = struct.Struct("=iIII")  # wd, mask, cookie, length of the name
-_OVERFLOW = -1  # the wd of the event which tells that more came than the queue holds
+_OVERFLOW = -1  # the wd of the event that says that more came than the queue holds
 _ITSELF = b""  # the name in an event of what is watched, not of something in it
 
 MAX_LINKS = 40  # on one way, as in the kernel (path_resolution(7))
-WRITING = 0.3  # seconds until a file counts as changed that is written to and not closed: most are closed, and whole
+WRITING = 0.3  # seconds until a file that is written to but not closed counts as changed: most are closed, and whole
 
 _libc = ctypes.CDLL(None, use_errno=True)
 log = logging.getLogger("salsa-agent")
@@ -50,9 +50,10 @@ class Follower:
         self._paths = tuple(paths)
         self._on_change = on_change
         self._names: dict[int, set[bytes]] = {}  # watch -> the names in its events that matter
-        self._seen: list[tuple[object, ...]] = []  # what the paths led over and to
-        self._lazy: asyncio.TimerHandle | None = None
+        self._resolved_path: list[tuple[object, ...]] = []  # what the paths led over and to
+        self._pending_report: asyncio.TimerHandle | None = None
         self._warned = False
+        self._inotify: int = -1  # its descriptor; less than 0: none
 
     @property
     def complete(self) -> bool:
@@ -67,13 +68,14 @@ class Follower:
                 self._start(opened)
                 self._open = opened.pop_all()
         except OSError as error:
+            self._inotify = -1  # closed again
             self._warn(error.errno or 0)
         else:
-            self._look()
+            self._update_watches()
         return self
 
     def _start(self, opened: contextlib.ExitStack) -> None:
-        self._inotify: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._inotify = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._inotify < 0:
             self._warn(ctypes.get_errno())
         else:
@@ -94,11 +96,11 @@ class Follower:
     def follow(self, paths: Iterable[str]) -> None:
         """Follow these paths from now on, and no others."""
         self._paths = tuple(paths)
-        self._look()
+        self._update_watches()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._lazy is not None:
-            self._lazy.cancel()
+        if self._pending_report is not None:
+            self._pending_report.cancel()
         self._open.close()
 
     # --- events
@@ -106,25 +108,25 @@ class Follower:
     def _on_events(self) -> None:
         changed, written = self._read_events()
         if changed:
-            self._look()
-            self._tell()
-        elif written and self._lazy is None:
-            self._lazy = self._loop.call_later(WRITING, self._tell)
+            self._update_watches()
+            self._report()
+        elif written and self._pending_report is None:
+            self._pending_report = self._loop.call_later(WRITING, self._report)
 
     def _on_mounts(self) -> None:
-        """Something was mounted or unmounted, somewhere. The table says it once, here to the event loop."""
-        self._mounts.poll(0)  # nor does it say it again
+        """Something was mounted or unmounted, somewhere. The event loop woke us, but only poll takes the event."""
+        self._mounts.poll(0)
         if self._inotify >= 0:
-            self._on_events()  # of a watch that is not set again they would say nothing
-        before = self._seen
-        self._look()
-        if self._seen != before:
-            self._tell()
+            self._on_events()  # first, while the watches that they belong to are known
+        before = self._resolved_path
+        self._update_watches()
+        if self._resolved_path != before:
+            self._report()
 
-    def _tell(self) -> None:
-        if self._lazy is not None:
-            self._lazy.cancel()
-            self._lazy = None
+    def _report(self) -> None:
+        if self._pending_report is not None:
+            self._pending_report.cancel()
+            self._pending_report = None
         self._on_change()
 
     def _read_events(self) -> tuple[bool, bool]:
@@ -148,10 +150,10 @@ class Follower:
 
     # --- watches
 
-    def _look(self) -> None:
+    def _update_watches(self) -> None:
         """Follow the paths anew, watch what is on the way now, and nothing else."""
         old = self._names.keys()
-        self._names, self._seen = {}, []
+        self._names, self._resolved_path = {}, []
         for path in self._paths:
             self._walk(path)
         for watch in old - self._names.keys():
@@ -160,7 +162,7 @@ class Follower:
     def _walk(self, path: str) -> None:
         """Resolve `path` as path_resolution(7) has it. Each directory is watched before it is looked into."""
         here, rest, links = "/", path.split("/"), 0
-        self._note(here)
+        self._remember(here)
         while rest:
             name = rest.pop(0)
             if name in ("", "."):
@@ -170,7 +172,7 @@ class Follower:
                 continue
             self._watch(here, _DIRECTORY, os.fsencode(name))
             following = f"{here.rstrip('/')}/{name}"
-            mode = self._note(following)
+            mode = self._remember(following)
             if stat.S_ISLNK(mode):
                 links += 1
                 if links > MAX_LINKS:
@@ -179,7 +181,7 @@ class Follower:
                     target = str(Path(following).readlink())
                 except OSError:
                     return
-                self._seen.append((following, target))
+                self._resolved_path.append((following, target))
                 rest = target.split("/") + rest
                 if target.startswith("/"):
                     here = "/"
@@ -189,14 +191,14 @@ class Follower:
                 here = following
         self._watch(here, _FILE)
 
-    def _note(self, path: str) -> int:
+    def _remember(self, path: str) -> int:
         """Remember which file this is; its mode, 0 if there is none."""
         try:
             found = os.lstat(path)
         except OSError:
-            self._seen.append((path,))
+            self._resolved_path.append((path,))
             return 0
-        self._seen.append((path, found.st_dev, found.st_ino))
+        self._resolved_path.append((path, found.st_dev, found.st_ino))
         return found.st_mode
 
     # --- the system calls

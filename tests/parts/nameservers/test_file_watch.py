@@ -306,13 +306,13 @@ def no_mount_table(monkeypatch: pytest.MonkeyPatch) -> None:
 def walks(no_mount_table: None, monkeypatch: pytest.MonkeyPatch) -> list[Follower]:
     """One entry for each time that a follower went along all of its paths because of an event of inotify."""
     done: list[Follower] = []
-    look = Follower._look
+    look = Follower._update_watches
 
     def counted(self: Follower) -> None:
         done.append(self)
         look(self)
 
-    monkeypatch.setattr(Follower, "_look", counted)
+    monkeypatch.setattr(Follower, "_update_watches", counted)
     return done
 
 
@@ -532,3 +532,19 @@ async def test_f1_without_descriptors_nothing_is_left_open(
             os.close(fd)
     assert len(os.listdir("/proc/self/fd")) == before
     assert bool(caplog.records) is (free < 2)
+
+
+async def test_e3_where_nothing_can_be_opened_other_paths_are_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The descriptor that was closed again may be somebody else's by then."""
+
+    def full() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:  # a mock: a real limit would hit the test itself
+        patched.setattr("salsa_agent.nameservers.file_watch.select.epoll", full)
+        with Follower([str(tmp_path / "one")], lambda: None) as follower:
+            assert not follower.complete
+            follower.follow([str(tmp_path / "two")])
+            assert follower._names == {}

@@ -1,4 +1,4 @@
-"""Every command and every block of configuration in the README is run, here or in the test that is named here."""
+"""Every command and block of configuration in the README and its pages is run, here or in the test named here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from salsa_agent.config import file as config
 from tests.lab.bus import PATIENCE, PROJECT
 from tests.lab.whole import CONFIG, HOME, NET24, NOC, VERTEX, World
 
-README = (PROJECT / "README.md").read_text()
+PAGES = ("README.md", *(f"docs/{name}.md" for name in ("laptop", "fleet", "operators", "programmers", "packagers")))
+README = "\n".join((PROJECT / page).read_text() for page in PAGES)
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [line for kind, text in BLOCKS if kind == "sh" and not text.startswith("#!") for line in text.splitlines()]
 INLINE = sorted(set(re.findall(r"`(salsactl [^`]+|man -l [^`]+|salsa-agent --[^`]+|\./run[^`]*)`", README)))
@@ -95,6 +96,21 @@ def test_the_commands_in_the_text(world: World) -> None:
         else:
             out = shell(world, command)
             assert out or command == "salsactl refresh"
+
+
+def test_each_link_leads_somewhere() -> None:
+    """Of the README and of every page below docs/: a file that is there, and a heading of it where one is named."""
+    for page in [PROJECT / "README.md", *PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")]:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if re.match(r"[a-z]+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            file = page if not path else (page.parent / path).resolve()
+            assert file.exists(), f"{page.relative_to(PROJECT)}: {target}"
+            if anchor and file.suffix == ".md":
+                headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+                anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+                assert anchor in anchors, f"{page.relative_to(PROJECT)}: {target}"
 
 
 def test_what_run_says_is_what_the_readme_shows() -> None:

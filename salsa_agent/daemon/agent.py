@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from salsa_agent import __version__
 from salsa_agent.bus.logind import Resume, SleepClock
@@ -67,6 +68,13 @@ NAME_AFTER = 5.0  # H3: the name is requested after the first decision, or after
 log = logging.getLogger("salsa-agent")
 
 
+class Configurable(Protocol):
+    """A driver with settings of its own."""
+
+    def configure(self, settings: Settings) -> None:
+        """These settings hold from now on; what is under way may end with the old ones."""
+
+
 class Agent:
     """One run of the agent."""
 
@@ -91,6 +99,14 @@ class Agent:
         self._files = RelayFile(settings)
         self._socketmap = Socketmap()
         self._settings = settings
+        self._configured: tuple[Configurable, ...] = (
+            self._resolver,
+            self._verifier,
+            self._nameservers,
+            self._link_infos,
+            self._files,
+            self._socketmap,
+        )
         self._methods = Methods(
             self._engine,
             self._loop,
@@ -228,13 +244,9 @@ class Agent:
             log.error("configuration not read again, the old settings stay: %s", error)
         else:
             log.info("configuration read again")
-            self._resolver.configure(settings)
-            self._verifier.configure(settings.verify)
-            self._nameservers.configure(settings)
-            self._link_infos.configure(settings)
-            self._files.configure(settings)
-            self._socketmap.configure(settings)
-            self._loop.post(SettingsRead(settings))
+            for driver in self._configured:
+                driver.configure(settings)
+            self._loop.post_now(SettingsRead(settings))  # READY=1 says that it is in force
         notify.ready()
 
     # --- commands

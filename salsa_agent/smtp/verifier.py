@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from salsa_agent.core.events import Check
 from salsa_agent.core.model import SUBMISSIONS_PORT, CheckResult, IPAddress, RelayKey
-from salsa_agent.core.settings import Verify
+from salsa_agent.core.settings import Settings, Verify
 from salsa_agent.smtp.conversation import Demands
 from salsa_agent.smtp.relay_check import RelayCheck
 
@@ -23,9 +23,9 @@ class Verifier:
         self._settings = settings
         self._contexts: dict[bool, ssl.SSLContext] = {}
 
-    def configure(self, settings: Verify) -> None:
+    def configure(self, settings: Settings) -> None:
         """Take other settings over; the CA store is read again."""
-        self._settings = settings
+        self._settings = settings.verify
         self._contexts = {}
 
     @asynccontextmanager

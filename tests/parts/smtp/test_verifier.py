@@ -20,7 +20,7 @@ import pytest
 
 from salsa_agent.core.events import Check, Checked, ConversationsEnded, Event
 from salsa_agent.core.model import CheckResult, RelayKey, Verdict
-from salsa_agent.core.settings import Verify
+from salsa_agent.core.settings import Settings, Verify
 from salsa_agent.daemon.tasks import Work
 from salsa_agent.resolver.resolver import Resolver
 from salsa_agent.smtp import conversation, happy_eyeballs, tls
@@ -852,7 +852,7 @@ async def test_settings_may_be_replaced(space: Netns, certificate: Certificate) 
     async with SmtpServer("127.0.0.1", 25), SmtpServer("127.0.0.1", 465, certificate=certificate, implicit=True):
         verifier = Verifier(Verify(timeout=PATIENCE))
         for tls, verdicts in (("off", ["ok", "ok"]), ("offered", ["failed", "ok"]), ("valid", ["failed", "failed"])):
-            verifier.configure(Verify(timeout=PATIENCE, tls=tls))
+            verifier.configure(Settings(verify=Verify(timeout=PATIENCE, tls=tls)))
             checks = [verifier.check(RelayKey(HOST, port), (ip_address("127.0.0.1"),)) for port in (25, 465)]
             assert [(await running).verdict for running in checks] == verdicts
 

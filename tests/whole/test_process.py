@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -215,3 +216,29 @@ def test_report_failure_moves_to_the_next_relay_and_says_why(world: World) -> No
     assert world.get("Relays")[0]["reason"] == "554 relaying denied"
     refused = world.call("ReportFailure", "sqs", "other.example", "25", "", check=False)
     assert "neither in the list" in refused
+
+
+def test_c11_a_sender_has_its_own_relay_in_every_output(world: World, tmp_path: Path) -> None:
+    for relay in (NOC, VERTEX):
+        world.relay(relay)
+    world.join("165.154.15.1")
+    listen = tmp_path / "map"
+    world.agent(
+        f'{CONFIG}[postfix]\nlisten = ["unix:{listen}"]\n[output]\ndirectory = "{tmp_path}"\n'
+        f'[[sender]]\naddress = ["*@home.example"]\nrelays = ["{VERTEX}:25"]\n'
+    )
+    world.wait_for_best(NOC)
+    until(lambda: json.loads((tmp_path / "relay.json").read_text())["senders"], lambda seen: seen[0]["host"] == VERTEX)
+    assert json.loads(world.call("RelayFor", "s", "me@home.example"))["data"][:3] == [VERTEX, 25, "sender"]
+    best = [sys.executable, "-m", "salsa_agent.cli.salsactl.main", "best", "--wait", "--sender"]
+    for sender, relay in (("me@home.example", VERTEX), ("me@work.example", NOC), ("<>", NOC)):
+        done = subprocess.run(
+            [*best, sender], capture_output=True, text=True, timeout=PATIENCE, check=True, cwd=PROJECT,
+            env=os.environ | world.bus.environment,
+        )  # fmt: skip
+        assert done.stdout == f"{relay}:25\n"
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(listen))
+            query = f"relay {sender}"
+            client.sendall(f"{len(query)}:{query},".encode())
+            assert f":OK [{relay}]:25" in client.recv(1000).decode()

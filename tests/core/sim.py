@@ -108,6 +108,7 @@ class World:
         self.most_in_flight = 0
         self.conversing: dict[int, Check] = {}
         self.most_conversing = 0
+        self.contacts: dict[tuple[IPAddress, int], list[float]] = {}  # when each server was spoken to
         self.outside: IPAddress | None = None
         self.nat_silent = False
         self.nat_requests: list[DiscoverExternalAddress | None] = []
@@ -189,6 +190,17 @@ class World:
     def verdict(self, key: RelayKey) -> CheckResult:
         return self.relays.get(key.host, OK)
 
+    def _contact(self, check: Check) -> None:
+        """Rule D1: one conversation with a server at a time, and no more than its budget allows."""
+        for other in self.conversing.values():
+            same = other.key.port == check.key.port and set(other.addresses) & set(check.addresses)
+            assert not same, "two conversations with one server at the same time"
+        for ip in check.addresses:
+            times = self.contacts.setdefault((ip, check.key.port), [])
+            times[:] = [when for when in times if self.now - when < 50.0]
+            times.append(self.now)
+            assert len(times) <= 20, "more conversations than the server's budget allows"
+
     def _grant(self, command: Command) -> Event | None:
         match command:
             case Ask(question):
@@ -202,6 +214,7 @@ class World:
             case Drop(question):
                 self.in_flight.pop(question, None)
             case Check():
+                self._contact(command)
                 self.checked.append(command)
                 self.conversing[command.serial] = command
                 self.most_conversing = max(self.most_conversing, len(self.conversing))

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from salsa_agent.core import admission as names
 from salsa_agent.core.model import RelayEntry, RelayKey, Server, SrvEntry
-from salsa_agent.core.settings import Endpoint, InetEndpoint, UnixEndpoint
-from salsa_agent.text import host_port, sanitize, split_host_port
+from salsa_agent.core.settings import Endpoint, InetEndpoint, TrustedServer, UnixEndpoint
+from salsa_agent.text import sanitize, split_host_port
 
 T = TypeVar("T")
 UnportedRelay = tuple[str, int | None] | SrvEntry  # a relay as it is written; port None: none is given
@@ -165,11 +165,10 @@ def dns_server(given: str) -> Server:
     return Server(_address(host, given), port or DNS_PORT)
 
 
-def trusted_server(given: str) -> str:
-    """The forms of `dns_server`, as text: with a port only if one is given."""
+def trusted_server(given: str) -> TrustedServer:
+    """The forms of `dns_server`; without a port, the server on any port."""
     host, port = _split(given)
-    address = _address(host, given)
-    return address if port is None else host_port(address, port)
+    return TrustedServer(_address(host, given), port)
 
 
 def endpoint(given: str) -> Endpoint:

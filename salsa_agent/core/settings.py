@@ -28,6 +28,13 @@ class Network:
     stun_server: RelayKey | None = None  # host and port
 
 
+class TrustedServer(NamedTuple):
+    """A server of `dns.trust_ad`, whose AD bit counts (rule F3). `port` None: on any port."""
+
+    address: str
+    port: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Dns:
     """`[dns]`: who is asked and for how long (F1, F2). `timeout`: seconds for one try.
@@ -38,7 +45,7 @@ class Dns:
     servers: tuple[Server, ...] = ()
     timeout: float = 2.0
     attempts: int = 2
-    trust_ad: tuple[str, ...] = ()
+    trust_ad: tuple[TrustedServer, ...] = ()
     case_randomization: bool = True
 
 

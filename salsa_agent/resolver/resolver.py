@@ -127,8 +127,7 @@ class Resolver:
         ip = ip_address(server.address)
         if server.trust_ad and ip.is_loopback:
             return True
-        with_port = f"[{ip}]:{server.port}" if ip.version == 6 else f"{ip}:{server.port}"
-        return str(ip) in self._dns.trust_ad or with_port in self._dns.trust_ad
+        return any(one.address == str(ip) and one.port in (None, server.port) for one in self._dns.trust_ad)
 
 
 def _answer(reply: Reply, asked: Name) -> Answer:

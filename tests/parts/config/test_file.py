@@ -27,6 +27,7 @@ from salsa_agent.core.settings import (
     Sender,
     Settings,
     Site,
+    TrustedServer,
     UnixEndpoint,
     Verify,
 )
@@ -130,8 +131,8 @@ GOOD = [
     ("dns.attempts = 1", 1),
     ("dns.attempts = 5", 5),
     ("dns.case_randomization = false", False),
-    ('dns.trust_ad = ["::1", "192.0.2.1:53"]', ("::1", "192.0.2.1:53")),
-    ('dns.trust_ad = ["[2001:DB8::1]:53"]', ("[2001:db8::1]:53",)),
+    ('dns.trust_ad = ["::1", "192.0.2.1:53"]', (TrustedServer("::1"), TrustedServer("192.0.2.1", 53))),
+    ('dns.trust_ad = ["[2001:DB8::1]:53"]', (TrustedServer("2001:db8::1", 53),)),
     ("smtp.port = 1", 1),
     ("smtp.port = 65535", 65535),
     ("verify.enabled = false", False),

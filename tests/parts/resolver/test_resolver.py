@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -28,6 +28,7 @@ import dns.rrset
 import pytest
 
 from salsa_agent import link_socket
+from salsa_agent.config.values import trusted_server
 from salsa_agent.core.cache import null_mx_refuses
 from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType, Server, Srv
 from salsa_agent.core.settings import Dns, Settings
@@ -61,8 +62,12 @@ async def two() -> AsyncIterator[DnsServer]:
         yield server
 
 
-def resolver(timeout: float = LONG, attempts: int = 2, *, hosts_file: Path = HOSTS, **options: Any) -> Resolver:
-    return Resolver(Dns(timeout=timeout, attempts=attempts, **options), hosts_file=hosts_file)
+def resolver(
+    timeout: float = LONG, attempts: int = 2, *, hosts_file: Path = HOSTS, trust_ad: Sequence[str] = (), **options: Any
+) -> Resolver:
+    """`trust_ad`: as it is written in the configuration."""
+    trusted = tuple(map(trusted_server, trust_ad))
+    return Resolver(Dns(timeout=timeout, attempts=attempts, trust_ad=trusted, **options), hosts_file=hosts_file)
 
 
 async def ask(

@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from random import Random
 
@@ -31,21 +31,28 @@ from salsa_agent.core.model import (
     LinkRelays,
     Outcome,
     Publication,
+    RelayEntry,
     RelayKey,
+    RRType,
+    SrvEntry,
     State,
 )
 from salsa_agent.core.reverse_names import name_at
-from salsa_agent.core.settings import Network, Settings, Verify
-from tests.core.oracle import work_out
+from salsa_agent.core.settings import Network, Sender, Settings, Site, Verify
+from tests.core.oracle import Case, work_out
+from tests.core.selecting import srv
 from tests.core.sim import DEAD, FAILED, OK, VIEW, World, at, facts, host, mx
 
 STATICS = (RelayKey("smtp.clear.net.nz", 25), RelayKey("192.0.2.99", 587))
+DOMAIN = SrvEntry("home.example")
 IPS = ["165.154.15.1", "165.154.15.2", "165.154.16.1", "198.51.100.7", "10.0.0.9", "2001:db8::7"]
 HOSTS = [f"r{i}.hookup.net" for i in range(6)]
+TARGETS = ["m0.home.example", "m1.home.example"]
+PREFIXES = ("165.154.0.0/16", "198.51.100.0/24", "10.0.0.0/8", "2001:db8::/32")
 OUTSIDES = [None, "203.0.113.200", "192.168.7.7"]
 PUBLIC = {ip_address("203.0.113.200"), ip_address("203.0.113.201")}
 LONGEST = 60.0  # seconds: a round (E4), then the first delay of D5 and the first retries of B5
-MOST_QUESTIONS = 40  # of one round: three addresses, six exchanges, a static name
+MOST_QUESTIONS = 54  # of one round: three addresses, six exchanges, three names, two services with two targets
 QUIET = 6600.0  # seconds: more than every TTL here and every delay of D5, of which the longest is 1,980 s
 FACTS = {
     False: lambda hosts: facts(*hosts),
@@ -58,11 +65,18 @@ class Schedule:
 
     def __init__(self, seed: int | Random) -> None:
         self.random = random = seed if isinstance(seed, Random) else Random(seed)
-        self.static = STATICS[: random.randrange(3)]
+        pool: list[RelayEntry] = [*STATICS, DOMAIN]
+        self.static = tuple(random.sample(pool, random.randrange(3)))
+        self.sites = self.random_sites()
+        self.senders = self.random_senders()
         nat = "nat-pmp" if random.random() < 0.2 else "off"
         self.verified = random.random() < 0.8
         self.settings = Settings(
-            static_relays=self.static, network=Network(nat=nat), verify=Verify(enabled=self.verified)
+            static_relays=self.static,
+            sites=self.sites,
+            senders=self.senders,
+            network=Network(nat=nat),
+            verify=Verify(enabled=self.verified),
         )
         self.world = World(self.settings)
         self.hosts: list[HostAddress] = []
@@ -72,6 +86,31 @@ class Schedule:
         for index, name in enumerate(HOSTS):
             self.world.host(name, at(f"203.0.113.{index + 1}", ttl=3000))
         self.world.host(STATICS[0].host, at("203.0.113.30", ttl=3000))
+        for index, name in enumerate((*TARGETS, "mx.evil.example")):
+            self.world.host(name, at(f"203.0.113.{40 + index}", ttl=3000))
+
+    def random_sites(self) -> tuple[Site, ...]:
+        """Mostly no site; else one that holds on some of the networks."""
+        random = self.random
+        if random.random() < 0.7:
+            return ()
+        use = random.choice(("first", "last", "only"))
+        pool: list[RelayEntry] = [RelayKey(HOSTS[2], 25), RelayKey("192.0.2.26", 25), DOMAIN]
+        relays = random.sample(pool, random.randrange(1, 3))
+        prefixes = tuple(ip_network(prefix) for prefix in random.sample(PREFIXES, 2))
+        empty = use == "only" and random.random() < 0.5
+        return (Site("here", prefix=prefixes, relays=() if empty else tuple(relays), use=use),)
+
+    def random_senders(self) -> tuple[Sender, ...]:
+        """Mostly no sender; else one or two."""
+        random = self.random
+        if random.random() < 0.6:
+            return ()
+        pool: list[RelayEntry] = [RelayKey(HOSTS[3], 587), RelayKey("192.0.2.27", 587), DOMAIN]
+        return tuple(
+            Sender((f"*@{mode}.example",), tuple(random.sample(pool, random.randrange(1, 3))), mode)
+            for mode in random.sample(("never", "last", "first"), random.randrange(1, 3))
+        )
 
     # --- what happens
 
@@ -133,20 +172,34 @@ class Schedule:
         words = (f"{preference}:{name}." for preference, name in zip(preferences, names, strict=True))
         return mx(*words, ttl=random.choice((30, 3000, 3000)))
 
+    def publish_service(self) -> None:
+        """The home provider changes the records of a service."""
+        random = self.random
+        names = random.sample([*TARGETS, "mx.evil.example"], random.randrange(1, 3))
+        service, port = random.choice((("submissions", 465), ("submission", 587)))
+        priorities = random.sample((0, 10, 20), len(names))
+        words = [f"{priority}:1:{port}:{name}." for priority, name in zip(priorities, names, strict=True)]
+        ttl = random.choice((30, 3000))
+        none = Answer(Outcome.NONE, ttl=3000)
+        answer = random.choice((srv(*words, ttl=ttl), srv(*words, ttl=ttl), srv("0:0:0:.", ttl=ttl), none))
+        self.world.dns[f"_{service}._tcp.{DOMAIN.domain}", RRType.SRV] = answer
+
     def move_host(self) -> None:
         """An exchange gets another address, none, this host's own, or its lookup fails."""
         mine = str(self.hosts[0].ip) if self.hosts and self.hosts[0].ip.version == 4 else "203.0.113.9"
         choices = [at(f"203.0.113.{self.random.randrange(1, 9)}", ttl=3000), at(mine, ttl=3000)]
-        self.world.host(self.random.choice(HOSTS), self.random.choice([*choices, FAILED, Answer(Outcome.NONE)]))
+        name = self.random.choice([*HOSTS, *TARGETS])
+        self.world.host(name, self.random.choice([*choices, FAILED, Answer(Outcome.NONE)]))
 
     def turn_relay(self) -> None:
         """A relay dies or comes back."""
-        self.world.relays[self.random.choice([*HOSTS, STATICS[0].host])] = self.random.choice((OK, DEAD))
+        self.world.relays[self.random.choice([*HOSTS, *TARGETS, STATICS[0].host])] = self.random.choice((OK, DEAD))
 
     def hush(self) -> None:
         """A name is no longer answered, or is again; a relay hangs, or speaks again."""
-        self.world.silent ^= {self.random.choice([*HOSTS, name_at(ip_address(self.random.choice(IPS)), 32)])}
-        self.world.mute ^= {self.random.choice(HOSTS)}
+        level = name_at(ip_address(self.random.choice(IPS)), 32)
+        self.world.silent ^= {self.random.choice([*HOSTS, *TARGETS, "_submissions._tcp.home.example", level])}
+        self.world.mute ^= {self.random.choice([*HOSTS, *TARGETS])}
         self.world.nat_silent = self.random.random() < 0.3
 
     def refresh(self) -> None:
@@ -209,11 +262,18 @@ class Schedule:
         dead = {name for name, result in world.relays.items() if result == DEAD}
         nat = self.settings.network.nat != "off" and any(one.ip.version == 4 for one in self.hosts)
         outside = world.outside if nat and world.outside in PUBLIC else None
-        truth = work_out(self.hosts, outside, self.given, self.static, world.dns, dead, verified=self.verified)
+        truth = work_out(
+            Case(self.hosts, outside, self.given, self.static, world.dns, dead, self.verified, self.sites, self.senders)
+        )
         said = world.said
         assert [listed.relay.key for listed in said.relays] == truth.relays
         assert (said.best.host, said.best.port) == ((truth.best.host, truth.best.port) if truth.best else ("", 0))
         assert [(str(one.address.ip), str(one.outcome)) for one in said.evidence] == truth.outcomes
+        senders = [([one.relay.key for one in sender.relays], sender.best) for sender in said.senders]
+        assert [
+            (keys, RelayKey(best.host, best.port) if best.host else None) for keys, best in senders
+        ] == truth.senders
+        assert all(sender.decided for sender in said.senders)
         expected = State.OFFLINE if not self.hosts else State.DEGRADED if truth.failing else State.READY
         assert said.state is expected, (said.state, expected)
         assert not world.in_flight
@@ -229,11 +289,13 @@ STEPS = (
     Schedule.roam, Schedule.roam, Schedule.reroute, Schedule.tell, Schedule.publish_set, Schedule.publish_set,
     Schedule.publish_set, Schedule.move_host, Schedule.turn_relay, Schedule.hush, Schedule.refresh, Schedule.report,
     Schedule.give, Schedule.move_outside, Schedule.reload, Schedule.storm, Schedule.settle,
+    Schedule.publish_service,
 )  # fmt: skip
 
 
 def check_history(said: list[Publication], settings: Settings) -> None:
     """What holds of every publication, and of each beside the one before."""
+    plain = {key for key in settings.static_relays if isinstance(key, RelayKey)}
     for before, after in pairwise([Publication(), *said]):
         assert after != before or after.dropped != before.dropped, "published without a change"
         keys = [listed.relay.key for listed in after.relays]
@@ -241,9 +303,9 @@ def check_history(said: list[Publication], settings: Settings) -> None:
         if after.best.host:
             assert RelayKey(after.best.host, after.best.port) in keys, "the best is not in the list"
         else:
-            assert not settings.static_relays or after.state is State.STARTING
+            assert not plain or after.state is State.STARTING
         if after.state is not State.STARTING:
-            assert set(settings.static_relays) <= set(keys), "a static relay is missing"
+            assert plain <= set(keys), "a static relay is missing"
         if (after.best.host, after.best.port) == (before.best.host, before.best.port):
             assert after.changed == before.changed
         else:

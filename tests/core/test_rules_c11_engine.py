@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from salsa_agent.core.events import SettingsRead
 from salsa_agent.core.model import RelayKey, RRType, SenderChoice, SrvEntry
-from salsa_agent.core.settings import Sender, Settings, Verify
+from salsa_agent.core.settings import Network, Sender, Settings, Verify
 from tests.core.selecting import srv
 from tests.core.sim import DEAD, FAILED, OK, World, at, mx
 
@@ -174,3 +176,34 @@ def test_h2_a_senders_failing_lookup_does_not_degrade_the_state() -> None:
     world.host("smtp.home.example", at("203.0.113.9"))
     world.pass_time(3)  # but it is asked again (B5)
     assert bests(world) == ["sender smtp.home.example:587"]
+
+
+def test_d6_a_relay_without_a_verdict_is_published_without_waiting() -> None:
+    third = RelayKey("third.home.example", 587)
+    world = abroad(HOME._replace(relays=(*HOME.relays, third)))
+    world.mute = {"third.home.example"}
+    world.start("165.154.15.1")
+    world.mute = {"smtp.home.example", "backup.home.example", "third.home.example"}
+    world.report("smtp.home.example", 587)
+    world.report("backup.home.example", 587)
+    assert bests(world) == ["sender third.home.example:587"]
+
+
+def test_d5_a_senders_best_relay_is_verified_again_at_the_interval() -> None:
+    world = abroad(HOME)
+    world.start("165.154.15.1")
+    world.pass_time(1900)
+    assert [check.key.host for check in world.checked].count("smtp.home.example") == 2
+    assert [check.key.host for check in world.checked].count("backup.home.example") == 1
+
+
+def test_g1_a_sender_waits_for_the_external_address_no_longer_than_the_dns_part() -> None:
+    world = abroad(HOME._replace(network="first"))
+    world.send(SettingsRead(replace(world.engine.settings, network=Network(nat="nat-pmp"))))
+    world.nat_silent = True
+    world.mute = {"noc.hookup.net"}
+    world.start("165.154.15.1")
+    assert bests(world) == []
+    world.pass_time(9)
+    world.speak("noc.hookup.net")
+    assert bests(world) == ["dns noc.hookup.net:25"]

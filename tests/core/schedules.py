@@ -187,9 +187,12 @@ class Schedule:
     def move_host(self) -> None:
         """An exchange gets another address, none, this host's own, or its lookup fails."""
         mine = str(self.hosts[0].ip) if self.hosts and self.hosts[0].ip.version == 4 else "203.0.113.9"
-        choices = [at(f"203.0.113.{self.random.randrange(1, 9)}", ttl=3000), at(mine, ttl=3000)]
-        name = self.random.choice([*HOSTS, *TARGETS])
-        self.world.host(name, self.random.choice([*choices, FAILED, Answer(Outcome.NONE)]))
+        names = [*HOSTS, *TARGETS]
+        number = self.random.randrange(len(names))
+        # of its own: names at one server have one verdict (D1), while here relays live and die by their names
+        other = f"203.0.113.{50 + 2 * number + self.random.randrange(2)}"
+        choices = [at(other, ttl=3000), at(mine, ttl=3000), FAILED, Answer(Outcome.NONE)]
+        self.world.host(names[number], self.random.choice(choices))
 
     def turn_relay(self) -> None:
         """A relay dies or comes back."""

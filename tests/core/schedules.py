@@ -9,17 +9,19 @@ import argparse
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from ipaddress import ip_address, ip_network
-from itertools import pairwise
+from ipaddress import ip_address
+from itertools import pairwise, takewhile
 from random import Random
 
 from salsa_agent.core.events import (
     Answered,
+    Check,
     Checked,
     Event,
     ExternalAddressFound,
     FactsRead,
     LinkRelaysSet,
+    RefreshAsked,
     Resumed,
     ServersRead,
     SettingsRead,
@@ -31,28 +33,27 @@ from salsa_agent.core.model import (
     LinkRelays,
     Outcome,
     Publication,
+    Relay,
     RelayEntry,
     RelayKey,
-    RRType,
-    SrvEntry,
+    Source,
     State,
 )
 from salsa_agent.core.reverse_names import name_at
-from salsa_agent.core.settings import Network, Sender, Settings, Site, Verify
-from tests.core.oracle import Case, work_out
-from tests.core.selecting import srv
+from salsa_agent.core.settings import Network, Sender, Settings, Verify
+from tests.core.oracle import work_out
 from tests.core.sim import DEAD, FAILED, OK, VIEW, World, at, facts, host, mx
 
 STATICS = (RelayKey("smtp.clear.net.nz", 25), RelayKey("192.0.2.99", 587))
-DOMAIN = SrvEntry("home.example")
 IPS = ["165.154.15.1", "165.154.15.2", "165.154.16.1", "198.51.100.7", "10.0.0.9", "2001:db8::7"]
 HOSTS = [f"r{i}.hookup.net" for i in range(6)]
-TARGETS = ["m0.home.example", "m1.home.example"]
-PREFIXES = ("165.154.0.0/16", "198.51.100.0/24", "10.0.0.0/8", "2001:db8::/32")
+VICTIMS = [f"v{i}.victim.example" for i in range(60)]
+OWN = (RelayKey("smtp.sender.example", 587), RelayKey("backup.sender.example", 587))
 OUTSIDES = [None, "203.0.113.200", "192.168.7.7"]
 PUBLIC = {ip_address("203.0.113.200"), ip_address("203.0.113.201")}
 LONGEST = 60.0  # seconds: a round (E4), then the first delay of D5 and the first retries of B5
-MOST_QUESTIONS = 54  # of one round: three addresses, six exchanges, three names, two services with two targets
+BOUNDED_FOR = 600.0  # seconds; D11: in which so many different servers are spoken to
+MOST_QUESTIONS = 40  # of one round: three addresses, six exchanges, a static name
 QUIET = 6600.0  # seconds: more than every TTL here and every delay of D5, of which the longest is 1,980 s
 FACTS = {
     False: lambda hosts: facts(*hosts),
@@ -65,60 +66,42 @@ class Schedule:
 
     def __init__(self, seed: int | Random) -> None:
         self.random = random = seed if isinstance(seed, Random) else Random(seed)
-        pool: list[RelayEntry] = [*STATICS, DOMAIN]
-        self.static = tuple(random.sample(pool, random.randrange(3)))
-        self.sites = self.random_sites()
-        self.senders = self.random_senders()
+        self.static = STATICS[: random.randrange(3)]
         nat = "nat-pmp" if random.random() < 0.2 else "off"
         self.verified = random.random() < 0.8
         self.settings = Settings(
             static_relays=self.static,
-            sites=self.sites,
-            senders=self.senders,
             network=Network(nat=nat),
             verify=Verify(enabled=self.verified),
+            senders=tuple(
+                Sender((f"*@{network}.example",), tuple(random.sample(OWN, random.randrange(1, 3))), network)
+                for network in random.sample(("never", "last", "first"), random.choice((0, 0, 1, 2)))
+            ),
         )
         self.world = World(self.settings)
+        if random.random() < 0.5:
+            self.world.late = lambda: random.choice((0.0, 0.0, 0.001, 0.02))
         self.hosts: list[HostAddress] = []
         self.given: tuple[LinkRelays, ...] = ()
         self.gateway = False
         self.changes = 0
+        self.lied = False  # so that D11 may hold good relays back for a while
         for index, name in enumerate(HOSTS):
             self.world.host(name, at(f"203.0.113.{index + 1}", ttl=3000))
         self.world.host(STATICS[0].host, at("203.0.113.30", ttl=3000))
-        for index, name in enumerate((*TARGETS, "mx.evil.example")):
-            self.world.host(name, at(f"203.0.113.{40 + index}", ttl=3000))
-
-    def random_sites(self) -> tuple[Site, ...]:
-        """Mostly no site; else one that holds on some of the networks."""
-        random = self.random
-        if random.random() < 0.7:
-            return ()
-        use = random.choice(("first", "last", "only"))
-        pool: list[RelayEntry] = [RelayKey(HOSTS[2], 25), RelayKey("192.0.2.26", 25), DOMAIN]
-        relays = random.sample(pool, random.randrange(1, 3))
-        prefixes = tuple(ip_network(prefix) for prefix in random.sample(PREFIXES, 2))
-        empty = use == "only" and random.random() < 0.5
-        return (Site("here", prefix=prefixes, relays=() if empty else tuple(relays), use=use),)
-
-    def random_senders(self) -> tuple[Sender, ...]:
-        """Mostly no sender; else one or two."""
-        random = self.random
-        if random.random() < 0.6:
-            return ()
-        pool: list[RelayEntry] = [RelayKey(HOSTS[3], 587), RelayKey("192.0.2.27", 587), DOMAIN]
-        return tuple(
-            Sender((f"*@{mode}.example",), tuple(random.sample(pool, random.randrange(1, 3))), mode)
-            for mode in random.sample(("never", "last", "first"), random.randrange(1, 3))
-        )
+        for index, key in enumerate(OWN):
+            self.world.host(key.host, at(f"203.0.113.{index + 40}", ttl=3000))
+        for index, name in enumerate(VICTIMS):
+            self.world.host(name, at(f"198.51.100.{index + 100}", ttl=3000))
 
     # --- what happens
 
     def run(self) -> None:
         """From the start to the quiet at the end, with everything that must hold on the way."""
         self.start()
+        attacked = self.random.random() < 0.2
         for _ in range(self.random.randrange(1, 13)):
-            self.random.choice(STEPS)(self)
+            self.random.choice(STEPS + ADVERSARIES if attacked else STEPS)(self)
             self.world.pass_time(self.random.choice(PAUSES))
         self.end()
 
@@ -137,7 +120,7 @@ class Schedule:
             self.settle()
             world.pass_time(1.0)
             world.send(Resumed())  # nothing of before survives: failures may stay
-            world.pass_time(LONGEST)
+            world.pass_time(LONGEST + (BOUNDED_FOR if self.lied else 0.0))
         check_history(world.published, self.settings)
         self.check_end()
 
@@ -172,37 +155,20 @@ class Schedule:
         words = (f"{preference}:{name}." for preference, name in zip(preferences, names, strict=True))
         return mx(*words, ttl=random.choice((30, 3000, 3000)))
 
-    def publish_service(self) -> None:
-        """The home provider changes the records of a service."""
-        random = self.random
-        names = random.sample([*TARGETS, "mx.evil.example"], random.randrange(1, 3))
-        service, port = random.choice((("submissions", 465), ("submission", 587)))
-        priorities = random.sample((0, 10, 20), len(names))
-        words = [f"{priority}:1:{port}:{name}." for priority, name in zip(priorities, names, strict=True)]
-        ttl = random.choice((30, 3000))
-        none = Answer(Outcome.NONE, ttl=3000)
-        answer = random.choice((srv(*words, ttl=ttl), srv(*words, ttl=ttl), srv("0:0:0:.", ttl=ttl), none))
-        self.world.dns[f"_{service}._tcp.{DOMAIN.domain}", RRType.SRV] = answer
-
     def move_host(self) -> None:
         """An exchange gets another address, none, this host's own, or its lookup fails."""
         mine = str(self.hosts[0].ip) if self.hosts and self.hosts[0].ip.version == 4 else "203.0.113.9"
-        names = [*HOSTS, *TARGETS]
-        number = self.random.randrange(len(names))
-        # of its own: names at one server have one verdict (D1), while here relays live and die by their names
-        other = f"203.0.113.{50 + 2 * number + self.random.randrange(2)}"
-        choices = [at(other, ttl=3000), at(mine, ttl=3000), FAILED, Answer(Outcome.NONE)]
-        self.world.host(names[number], self.random.choice(choices))
+        choices = [at(f"203.0.113.{self.random.randrange(1, 9)}", ttl=3000), at(mine, ttl=3000)]
+        self.world.host(self.random.choice(HOSTS), self.random.choice([*choices, FAILED, Answer(Outcome.NONE)]))
 
     def turn_relay(self) -> None:
         """A relay dies or comes back."""
-        self.world.relays[self.random.choice([*HOSTS, *TARGETS, STATICS[0].host])] = self.random.choice((OK, DEAD))
+        self.world.relays[self.random.choice([*HOSTS, STATICS[0].host])] = self.random.choice((OK, DEAD))
 
     def hush(self) -> None:
         """A name is no longer answered, or is again; a relay hangs, or speaks again."""
-        level = name_at(ip_address(self.random.choice(IPS)), 32)
-        self.world.silent ^= {self.random.choice([*HOSTS, *TARGETS, "_submissions._tcp.home.example", level])}
-        self.world.mute ^= {self.random.choice([*HOSTS, *TARGETS])}
+        self.world.silent ^= {self.random.choice([*HOSTS, name_at(ip_address(self.random.choice(IPS)), 32)])}
+        self.world.mute ^= {self.random.choice(HOSTS)}
         self.world.nat_silent = self.random.random() < 0.3
 
     def refresh(self) -> None:
@@ -234,9 +200,54 @@ class Schedule:
         for _ in range(self.random.randrange(2, 20)):
             self.roam()
 
+    # --- adversaries
+
+    def lie(self) -> None:
+        """A server answers otherwise each time, with the exchanges and TTLs that it likes."""
+        ip = ip_address(self.random.choice(IPS))
+        level = self.random.choice((32, 24, 16) if ip.version == 4 else (128, 64, 48))
+        self.world.liars[name_at(ip, level)] = self.random_lie
+        self.lied = True
+
+    def random_lie(self) -> Answer:
+        return mx(*(f"{n}:{name}." for n, name in enumerate(self.random.sample(VICTIMS, 6))), ttl=0)
+
+    def flap_address(self) -> None:
+        """An address comes and goes, each second, as a router advertisement may have it."""
+        held = list(self.hosts)
+        for _ in range(self.random.randrange(3, 12)):
+            self.hosts = held[: len(held) // 2 + self.random.randrange(2)]
+            self.tell()
+            self.world.pass_time(self.random.choice((0.2, 1.0)))
+        self.hosts = held
+        self.tell()
+
+    def flap_relay(self) -> None:
+        """A relay that answers now and then."""
+        name = self.random.choice([*HOSTS, *(key.host for key in OWN)])
+        for result in (DEAD, OK, DEAD, self.random.choice((OK, DEAD))):
+            self.world.relays[name] = result
+            self.world.pass_time(self.random.choice((1.0, 35.0)))
+
+    def complain(self) -> None:
+        """Reports between calls of `Refresh` that are not root's."""
+        for _ in range(self.random.randrange(1, 4)):
+            self.report()
+            self.world.send(RefreshAsked(self.random.randrange(1000), root=False))
+            self.world.pass_time(self.random.choice((0.1, 1.1)))
+
+    def churn(self) -> None:
+        """A link's configuration names other relays again and again."""
+        for _ in range(self.random.randrange(2, 6)):
+            self.give()
+            self.world.pass_time(self.random.choice((0.0, 0.3)))
+
     def settle(self) -> None:
-        """Everything that was held back comes."""
+        """Everything that was held back comes, and who lies says the same again."""
         world = self.world
+        for name, lie in world.liars.items():
+            world.mx(name, lie())
+        world.liars.clear()
         world.silent.clear()
         world.mute.clear()
         world.nat_silent = False
@@ -265,20 +276,15 @@ class Schedule:
         dead = {name for name, result in world.relays.items() if result == DEAD}
         nat = self.settings.network.nat != "off" and any(one.ip.version == 4 for one in self.hosts)
         outside = world.outside if nat and world.outside in PUBLIC else None
-        truth = work_out(
-            Case(self.hosts, outside, self.given, self.static, world.dns, dead, self.verified, self.sites, self.senders)
-        )
+        check_servers(world.spoken_to)
+        truth = work_out(self.hosts, outside, self.given, self.static, world.dns, dead, verified=self.verified)
         said = world.said
         assert [listed.relay.key for listed in said.relays] == truth.relays
         assert (said.best.host, said.best.port) == ((truth.best.host, truth.best.port) if truth.best else ("", 0))
         assert [(str(one.address.ip), str(one.outcome)) for one in said.evidence] == truth.outcomes
-        senders = [([one.relay.key for one in sender.relays], sender.best) for sender in said.senders]
-        assert [
-            (keys, RelayKey(best.host, best.port) if best.host else None) for keys, best in senders
-        ] == truth.senders
-        assert all(sender.decided for sender in said.senders)
         expected = State.OFFLINE if not self.hosts else State.DEGRADED if truth.failing else State.READY
         assert said.state is expected, (said.state, expected)
+        self.check_senders([listed.relay for listed in said.relays], dead)
         assert not world.in_flight
         assert not world.conversing
         assert world.engine.idle
@@ -286,19 +292,45 @@ class Schedule:
         assert world.most_conversing <= 4
         assert len(world.asked) <= MOST_QUESTIONS * (self.changes + len(world.rounds) + 1), "work is not bounded"
 
+    def check_senders(self, network: list[Relay], dead: set[str]) -> None:
+        """Each sender's list is that of its entry, and its best relay the first that answers, else its own first."""
+        of_network = [relay.key for relay in network if relay.source is not Source.STATIC]
+        for sender, choice in zip(self.settings.senders, self.world.said.senders, strict=True):
+            own = list(sender.relays)
+            orders: dict[str, list[RelayEntry]] = {
+                "never": own,
+                "last": [*own, *of_network, *self.static],
+                "first": [*of_network, *own, *self.static],
+            }
+            keys = [key for key in dict.fromkeys(orders[sender.network]) if isinstance(key, RelayKey)]
+            assert [listed.relay.key for listed in choice.relays] == keys
+            good = [key for key in keys if key.host not in dead] if self.verified else keys
+            assert choice.decided
+            best = RelayKey(choice.best.host, choice.best.port)
+            assert best == (good[0] if good and self.hosts else own[0])
+
 
 PAUSES = (0.0, 0.01, 0.3, 3.0, 40.0, 400.0)  # seconds between two steps
 STEPS = (
     Schedule.roam, Schedule.roam, Schedule.reroute, Schedule.tell, Schedule.publish_set, Schedule.publish_set,
     Schedule.publish_set, Schedule.move_host, Schedule.turn_relay, Schedule.hush, Schedule.refresh, Schedule.report,
     Schedule.give, Schedule.move_outside, Schedule.reload, Schedule.storm, Schedule.settle,
-    Schedule.publish_service,
 )  # fmt: skip
+ADVERSARIES = (Schedule.lie, Schedule.flap_address, Schedule.flap_relay, Schedule.complain, Schedule.churn)
+
+
+def check_servers(spoken_to: list[tuple[float, Check]]) -> None:
+    """D11: at most 30 different servers in any ten minutes on the network's word."""
+    named = [
+        (when, (ip, check.key.port)) for when, check in spoken_to for ip in check.addresses if not check.administrator
+    ]
+    for first, (begun, _) in enumerate(named):
+        window = takewhile(lambda one: one[0] < begun + BOUNDED_FOR, named[first:])  # noqa: B023
+        assert len({server for _, server in window}) <= 30, "too many different servers"
 
 
 def check_history(said: list[Publication], settings: Settings) -> None:
     """What holds of every publication, and of each beside the one before."""
-    plain = {key for key in settings.static_relays if isinstance(key, RelayKey)}
     for before, after in pairwise([Publication(), *said]):
         assert after != before or after.dropped != before.dropped, "published without a change"
         keys = [listed.relay.key for listed in after.relays]
@@ -306,9 +338,9 @@ def check_history(said: list[Publication], settings: Settings) -> None:
         if after.best.host:
             assert RelayKey(after.best.host, after.best.port) in keys, "the best is not in the list"
         else:
-            assert not plain or after.state is State.STARTING
+            assert not settings.static_relays or after.state is State.STARTING
         if after.state is not State.STARTING:
-            assert plain <= set(keys), "a static relay is missing"
+            assert set(settings.static_relays) <= set(keys), "a static relay is missing"
         if (after.best.host, after.best.port) == (before.best.host, before.best.port):
             assert after.changed == before.changed
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
 from salsa_agent.core.engine import Engine
@@ -95,6 +95,9 @@ class World:
         self.now = 1000.0
         self.dns: dict[tuple[str, RRType], Answer] = {}
         self.relays: dict[str, CheckResult] = {}
+        self.liars: dict[str, Callable[[], Answer]] = {}  # names whose answer is another one each time
+        self.late: Callable[[], float] = lambda: 0.0  # so much later than it wants to, the engine is woken
+        self.spoken_to: list[tuple[float, Check]] = []
         self.silent: set[str] = set()
         self.mute: set[str] = set()
         self.asked: list[Question] = []
@@ -125,6 +128,8 @@ class World:
         self.dns[name, RRType.AAAA] = answer
 
     def answer(self, question: Question) -> Answer:
+        if question.name in self.liars:
+            return self.liars[question.name]()
         return self.dns.get((question.name, question.rtype), NXDOMAIN)
 
     # --- what happens
@@ -167,7 +172,7 @@ class World:
                 self.send()
                 return
             assert wake >= self.now - 1e-9, "a timer in the past"
-            self.now = max(wake, self.now)
+            self.now = max(wake, self.now) + self.late()
             before = wake
             self.send()
             assert self.engine.wake_at is None or self.engine.wake_at > before or self.engine.wake_at > self.now, (
@@ -216,6 +221,7 @@ class World:
             case Check():
                 self._contact(command)
                 self.checked.append(command)
+                self.spoken_to.append((self.now, command))
                 self.conversing[command.serial] = command
                 self.most_conversing = max(self.most_conversing, len(self.conversing))
                 if command.key.host not in self.mute:

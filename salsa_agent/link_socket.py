@@ -19,7 +19,8 @@ IP_UNICAST_IF = 50  # linux/in.h
 IPV6_UNICAST_IF = 76  # linux/in6.h
 SO_BINDTOIFINDEX = 62  # asm-generic/socket.h
 
-# what connect() says while an address, a route or the link is still to come
+# What connect() says while an address, a route or the link is still to come. EHOSTUNREACH is not among them: it comes
+# from a route of type `unreachable`, which the administrator or a VPN put there (rules D1, F2).
 NO_ROUTE_YET = frozenset((errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.ENODEV, errno.ENXIO))
 
 

@@ -12,12 +12,12 @@ from typing import Any
 from salsa_agent.core.model import IPAddress
 from salsa_agent.link_socket import NO_ROUTE_YET, endpoint, open_socket
 
-# What connect(2) says at once when there is no route, or no own address to send from.
-_NO_ROUTE = NO_ROUTE_YET | {errno.EHOSTUNREACH}
-
 
 class NoRouteError(OSError):
-    """The kernel knows no way to the address, or no own address to go there from."""
+    """The kernel knows no way to the address yet, or no own address to go there from.
+
+    A route of type `unreachable` is not that: somebody put it there (EHOSTUNREACH).
+    """
 
 
 class Connector:
@@ -81,7 +81,7 @@ def _begin(sock: socket.socket, address: Any) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:  # at once: so the kernel says it, not the network
-        if error.errno in _NO_ROUTE:
+        if error.errno in NO_ROUTE_YET:
             raise NoRouteError(error.errno, "no route") from error
         raise
     return True

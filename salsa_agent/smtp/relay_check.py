@@ -41,7 +41,7 @@ class RelayCheck:
         self._untried = list(self._connectors)
         self._answered = False  # one of the addresses has answered
         self._results: dict[IPAddress, CheckResult] = {}
-        self._no_route: dict[IPAddress, CheckResult] = {}  # what stands there in the end if no route comes
+        self._no_connection: dict[IPAddress, CheckResult] = {}  # how the last attempt ended
         self._race: Race | None = None
         self._racing: asyncio.Task[Outcome] | None = None
         self._talks: dict[asyncio.Task[CheckResult], _Talk] = {}
@@ -108,15 +108,15 @@ class RelayCheck:
     async def _connect(self, connector: Connector, start_next: StartNext) -> socket.socket:
         """Connect. No route yet is waited for, unless another address has answered or none will come (rule D1)."""
         while True:
+            self._no_connection.pop(connector.ip, None)
             try:
                 sock = await connector.connect()
-            except NoRouteError as error:
-                if self._answered or connector.ip.version not in self._check.route_versions:
+            except OSError as error:
+                self._no_connection[connector.ip] = _not_connected(error)
+                self._answered = self._answered or isinstance(error, ConnectionError)
+                may_come = isinstance(error, NoRouteError) and connector.ip.version in self._check.route_versions
+                if self._answered or not may_come:
                     raise
-                self._no_route[connector.ip] = _not_connected(error)
-            except ConnectionError:
-                self._answered = True
-                raise
             else:
                 self._answered = True
                 return sock
@@ -153,10 +153,10 @@ class RelayCheck:
         for talk in self._talks.values():
             self._results.setdefault(talk.ip, talk.conversation.timed_out())
         for connector in self._connectors:
-            if connector.started:
+            if connector.ip in self._no_connection:
+                self._results.setdefault(connector.ip, self._no_connection[connector.ip])
+            elif connector.started:
                 self._results.setdefault(connector.ip, CheckResult(Verdict.FAILED, "connect: timed out"))
-            elif connector.ip in self._no_route:
-                self._results.setdefault(connector.ip, self._no_route[connector.ip])
 
     def _server_results(self) -> tuple[ServerResult, ...]:
         nothing = CheckResult(Verdict.UNVERIFIED)

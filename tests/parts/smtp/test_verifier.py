@@ -531,6 +531,23 @@ async def test_d1_no_route_within_the_time(space: Netns) -> None:
     assert failed(result, "; ".join(said))
 
 
+async def test_d1_an_unreachable_route_is_not_waited_for(space: Netns) -> None:
+    space.ip("route", "add", "unreachable", "203.0.113.0/24")
+    started = time.monotonic()
+    result = await check(25, "203.0.113.25", timeout=20)
+    assert failed(result, "203.0.113.25: connect: No route to host")
+    assert time.monotonic() - started < 10
+
+
+async def test_d1_an_address_that_refused_has_that_reason_while_another_is_silent(
+    space: Netns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(happy_eyeballs, "ATTEMPT_DELAY", 0.05)
+    result = await check(25, "127.0.0.1", "198.51.100.25", timeout=0.5)
+    said = ["127.0.0.1: connect: Connection refused", "198.51.100.25: connect: Network is unreachable"]
+    assert failed(result, "; ".join(said))
+
+
 async def test_d1_the_family_with_a_route_is_used_without_delay(space: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(happy_eyeballs, "ATTEMPT_DELAY", 60)
     async with SmtpServer("127.0.0.1", 25):

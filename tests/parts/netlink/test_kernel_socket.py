@@ -6,6 +6,8 @@ import asyncio
 import errno
 import gc
 import struct
+import subprocess
+import sys
 from socket import AF_INET, AF_NETLINK, NETLINK_ROUTE, SOCK_RAW, socket
 from typing import Any
 
@@ -21,7 +23,9 @@ from salsa_agent.netlink import messages as read
 from salsa_agent.netlink.kernel_socket import EventSocket, RequestSocket
 from salsa_agent.netlink.messages import RouteMessage
 from salsa_agent.netlink.monitor import GROUPS
+from tests.lab.needs import Need
 from tests.lab.netns import Netns
+from tests.lab.run import PROJECT
 from tests.parts.netlink.watch import PATIENCE, encoded
 
 OWN = ("IFA_LOCAL", "192.0.2.66")
@@ -215,3 +219,13 @@ def test_headers_end_where_a_message_is_cut_off() -> None:
     for end in range(1, len(FORGED)):
         assert len(list(kernel_socket._headers(FORGED + FORGED[:end]))) == 1
     assert not list(kernel_socket._headers(bytes(64)))
+
+
+@pytest.mark.needs(Need.NAMESPACES)
+def test_nothing_is_said_of_traffic_control_where_proc_has_processes_alone() -> None:
+    """The unit has ProcSubset=pid: pyroute2 would write two warnings into the journal at each start."""
+    script = 'mount -t proc -o subset=pid proc /proc && test ! -e /proc/net/psched && exec "$0" -c "$1"'
+    code = "from salsa_agent.system import logs; logs.setup('info'); import salsa_agent.daemon.agent"
+    argv = ["unshare", "--mount", "--pid", "--fork", "sh", "-euc", script, sys.executable, code]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60, cwd=PROJECT)
+    assert (done.stdout, done.stderr) == ("", "")

@@ -39,7 +39,8 @@ class _Reading(NamedTuple):
 class NameserverMonitor:
     """Reports the servers to `on_view` and the links' domains to `on_domains`: once at first, then each change.
 
-    Neither may raise. `bus`: the system bus, which its owner runs; without it this has one of its own.
+    Neither may raise. `bus`: the system bus, which its owner runs; without it this has one of its own. `everything`:
+    domains are read whatever the sites ask for.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class NameserverMonitor:
         on_domains: Callable[[SearchDomains], None] = lambda _: None,
         *,
         bus: SystemBus | None = None,
+        everything: bool = False,
         resolv_conf: str = "",
         uplinks: str = "",
     ) -> None:
@@ -56,7 +58,8 @@ class NameserverMonitor:
         self._bus, self._own_bus = bus or SystemBus(), bus is None
         self._resolved = Resolved(self._bus, self._on_resolved)
         self._configured: tuple[Server, ...] = ()
-        self._domains_wanted = False
+        self._everything = everything
+        self._domains_wanted = everything
         self._links: frozenset[int] = frozenset()
         self._follower: Follower | None = None  # while it runs
         self._wake = asyncio.Event()
@@ -74,7 +77,7 @@ class NameserverMonitor:
         Domains are read beside them only where a site asks for one.
         """
         self._configured = settings.dns.servers
-        self._domains_wanted = any(site.domain for site in settings.sites)
+        self._domains_wanted = self._everything or any(site.domain for site in settings.sites)
         if self._follower is not None:
             if self._configured:
                 self._report_view(ServerView(self._configured))

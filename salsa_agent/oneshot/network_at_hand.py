@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, NamedTuple
 
 from salsa_agent.bus.system_bus import SystemBus
 from salsa_agent.core.addresses import counting, eligible_links
 from salsa_agent.core.model import LinkInfo, NetworkFacts
-from salsa_agent.core.settings import Settings, Site
+from salsa_agent.core.settings import Settings
 from salsa_agent.linkinfo.monitor import LinkInfoMonitor
 from salsa_agent.nameservers.monitor import NameserverMonitor
 from salsa_agent.netlink.monitor import read_once
@@ -47,9 +46,8 @@ async def _info(facts: NetworkFacts, settings: Settings, ifindex: int) -> LinkIn
     found: asyncio.Future[tuple[LinkInfo, ...]] = asyncio.get_running_loop().create_future()
     bus = SystemBus()
     links = LinkInfoMonitor(lambda infos: None if found.done() else found.set_result(infos), bus, everything=True)
-    servers = NameserverMonitor(lambda _: None, links.set_domains, bus=bus)
-    every_domain = Site("", domain=(".",))  # domains are read where a site asks for one
-    servers.configure(replace(settings, sites=(every_domain,)))
+    servers = NameserverMonitor(lambda _: None, links.set_domains, bus=bus, everything=True)
+    servers.configure(settings)
     eligible = [link for link in eligible_links(facts, settings.network.ignore) if link.index == ifindex]
     servers.follow_links(link.index for link in eligible)
     links.follow_links(eligible)

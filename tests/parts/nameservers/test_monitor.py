@@ -247,6 +247,12 @@ async def test_f4_the_search_list_is_read_beside_configured_servers_where_a_site
         assert watch.told == [ServerView(mine)]
 
 
+async def test_f4_the_search_list_is_read_beside_configured_servers_by_whoever_wants_everything(files: Files) -> None:
+    files.conf.write_text("nameserver 192.0.2.1\nsearch corp.example\n")
+    async with watching(Settings(dns=Dns(servers=(Server("192.0.2.53"),))), everything=True, **files.options) as watch:
+        await watch.until_domains(SearchDomains(("corp.example",)))
+
+
 # --- followed
 
 

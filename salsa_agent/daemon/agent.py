@@ -45,12 +45,12 @@ from salsa_agent.core.events import (
 )
 from salsa_agent.core.model import IPAddress, LinkInfo, NetworkFacts, Publication, ServerView, State
 from salsa_agent.core.settings import Settings
-from salsa_agent.daemon import log_messages as tell
-from salsa_agent.daemon.engine_loop import EngineLoop
+from salsa_agent.wiring import log_messages as tell
+from salsa_agent.wiring.engine_loop import EngineLoop
 from salsa_agent.daemon.link_relays import LinkRelayStore
 from salsa_agent.daemon.methods import Methods
 from salsa_agent.daemon.statistics import Statistics
-from salsa_agent.daemon.tasks import Work
+from salsa_agent.wiring.tasks import Work
 from salsa_agent.linkinfo.monitor import LinkInfoMonitor
 from salsa_agent.nameservers.monitor import NameserverMonitor
 from salsa_agent.nat.client import Nat

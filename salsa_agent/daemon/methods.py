@@ -12,7 +12,7 @@ from salsa_agent.core.engine import Engine
 from salsa_agent.core.events import FailureReported, LinkRelaysSet, RefreshAsked
 from salsa_agent.core.model import IPAddress, Publication, RelayKey, ServerView
 from salsa_agent.core.senders import entry_for
-from salsa_agent.daemon.engine_loop import EngineLoop
+from salsa_agent.wiring.engine_loop import EngineLoop
 from salsa_agent.daemon.link_relays import LinkRelayStore
 from salsa_agent.daemon.quotas import ROOT, LookupQuota, ReportQuota
 from salsa_agent.daemon.statistics import Statistics

@@ -44,7 +44,7 @@ from salsa_agent.core.model import (
 from salsa_agent.core.settings import Settings
 from salsa_agent.core.verification.verdicts import combine
 from salsa_agent.daemon import link_relays as linkrelays
-from salsa_agent.daemon import log_messages as tell
+from salsa_agent.wiring import log_messages as tell
 from salsa_agent.nameservers import resolvconf
 from salsa_agent.outputs import relay_files as outputs
 from salsa_agent.outputs.netstring import NetstringError, NetstringReader, netstring

@@ -21,7 +21,7 @@ import pytest
 from salsa_agent.core.events import Check, Checked, ConversationsEnded, Event
 from salsa_agent.core.model import CheckResult, RelayKey, Verdict
 from salsa_agent.core.settings import Settings, Verify
-from salsa_agent.daemon.tasks import Work
+from salsa_agent.wiring.tasks import Work
 from salsa_agent.resolver.resolver import Resolver
 from salsa_agent.smtp import conversation, happy_eyeballs, tls
 from salsa_agent.smtp.verifier import Verifier

@@ -11,14 +11,16 @@ _salsactl() {
         return
         ;;
     --format)
-        mapfile -t COMPREPLY < <(compgen -W 'bind' -- "$cur")
+        word='text json env postfix msmtp nullmailer'
+        [[ " ${COMP_WORDS[*]} " == *' zone '* ]] && word='bind'
+        mapfile -t COMPREPLY < <(compgen -W "$word" -- "$cur")
         return
         ;;
     --separator)
         mapfile -t COMPREPLY < <(compgen -W '/ -' -- "$cur")
         return
         ;;
-    --mx | --ns | --ttl | --samples | --sender | --wait) return ;;
+    --mx | --ns | --ttl | --samples | --sender | --wait | --timeout) return ;;
     --directory)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
@@ -47,13 +49,14 @@ _salsactl() {
     done
     options='--bus --json --help'
     case $command in
-    site | zone | audit) options='--json --help' ;;
+    find | site | zone | audit) options='--json --help' ;;
     esac
     case $command in
-    '') options+=' --version status best watch refresh explain lookup report-failure check metrics site zone audit' ;;
+    '') options+=' --version status best watch refresh explain lookup report-failure check metrics find site zone audit' ;;
     best) options+=' --wait --sender' ;;
     watch) options+=' --exec --notify --sender --events' ;;
     lookup) options+=' --config' ;;
+    find) options+=' --sender --no-verify --timeout --format --config' ;;
     zone) options+=' --mx --refuse --ttl --format --soa --ns --direct --separator --directory' ;;
     audit) options+=' --config --no-verify --samples' ;;
     report-failure)

@@ -1,4 +1,4 @@
-"""The wiring: drivers' events to the engine, its commands to the drivers; one run from the bus to its end."""
+"""One run of the agent, from the bus to its end: the engine with its drivers, and what is told to whom."""
 
 from __future__ import annotations
 
@@ -6,62 +6,38 @@ import asyncio
 import logging
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from salsa_agent import __version__
-from salsa_agent.bus.logind import Resume, SleepClock
+from salsa_agent.bus.logind import Resume
 from salsa_agent.bus.name_owner import BusError, NameOwner, connect
 from salsa_agent.bus.service import Service
-from salsa_agent.bus.system_bus import SystemBus
 from salsa_agent.config import file as config
 from salsa_agent.config.file import ConfigError
-from salsa_agent.core.addresses import eligible_links, families
-from salsa_agent.core.engine import Engine
 from salsa_agent.core.events import (
-    Abandon,
-    Ask,
-    Check,
     Command,
-    DiscoverExternalAddress,
-    Drop,
     Event,
-    ExternalAddressFound,
     FactsRead,
-    ForgetExternalAddress,
-    LinkInfoRead,
     LinkRelaysSet,
-    NetworkChanged,
     Publish,
     RefreshDone,
-    RereadKernel,
-    RereadNameservers,
     Resumed,
     RoundEnded,
-    ServersRead,
     SettingsRead,
 )
-from salsa_agent.core.model import IPAddress, LinkInfo, NetworkFacts, Publication, ServerView, State
+from salsa_agent.core.model import Publication, State
 from salsa_agent.core.settings import Settings
-from salsa_agent.wiring import log_messages as tell
-from salsa_agent.wiring.engine_loop import EngineLoop
 from salsa_agent.daemon.link_relays import LinkRelayStore
 from salsa_agent.daemon.methods import Methods
 from salsa_agent.daemon.statistics import Statistics
-from salsa_agent.wiring.tasks import Work
-from salsa_agent.linkinfo.monitor import LinkInfoMonitor
-from salsa_agent.nameservers.monitor import NameserverMonitor
-from salsa_agent.nat.client import Nat
-from salsa_agent.netlink.monitor import Netlink
 from salsa_agent.outputs.relay_files import RelayFile
 from salsa_agent.outputs.socketmap import Socketmap
-from salsa_agent.resolver.resolver import Resolver
-from salsa_agent.smtp.verifier import Verifier
 from salsa_agent.system import sd_notify as notify
 from salsa_agent.system.clock import clock, realtime_us
-from salsa_agent.system.machine_id import machine_identity
+from salsa_agent.wiring import log_messages as tell
+from salsa_agent.wiring.driven_engine import DrivenEngine
 
 NAME_AFTER = 5.0  # H3: the name is requested after the first decision, or after this many seconds
 
@@ -80,40 +56,21 @@ class Agent:
 
     def __init__(self, settings: Settings, config_path: Path | None) -> None:
         self._config_path = config_path
-        identity = machine_identity()
-        self._engine = Engine(settings, identity, seed=time.time_ns())
         self._statistics = Statistics(realtime_us(clock()))
-        self._loop = EngineLoop(self._engine, self._execute, SleepClock().slept)
-        self._resolver = Resolver(settings.dns)
-        self._verifier = Verifier(settings.verify)
-        self._work = Work(self._resolver, self._verifier, self._post_result)
-        self._nat = Nat(self._on_external_address, self._resolver.ask)
-        self._system_bus = SystemBus()
-        self._link_infos = LinkInfoMonitor(self._on_link_infos, self._system_bus)
-        self._link_infos.configure(settings)
-        self._nameservers = NameserverMonitor(self._on_servers, self._link_infos.set_domains, bus=self._system_bus)
-        self._nameservers.configure(settings)
-        self._resume = Resume(self._on_resume, self._system_bus)
-        self._netlink = Netlink(self._on_facts)
+        self._driven = DrivenEngine(settings, on_event=self._on_event, on_command=self._on_command)
+        self._resume = Resume(self._on_resume, self._driven.system_bus)
         self._links = LinkRelayStore(config.runtime_directory(os.environ))
         self._files = RelayFile(settings)
         self._socketmap = Socketmap()
         self._settings = settings
-        self._configured: tuple[Configurable, ...] = (
-            self._resolver,
-            self._verifier,
-            self._nameservers,
-            self._link_infos,
-            self._files,
-            self._socketmap,
-        )
+        self._configured: tuple[Configurable, ...] = (self._driven, self._files, self._socketmap)
         self._methods = Methods(
-            self._engine,
-            self._loop,
-            self._resolver,
+            self._driven.engine,
+            self._driven.loop,
+            self._driven.resolver,
             self._links,
-            identity=identity,
-            reread=self._nameservers.reread,
+            identity=self._driven.identity,
+            reread=self._driven.reread_nameservers,
             statistics=self._statistics,
         )
         self._service = Service(version=__version__, requests=self._methods, realtime_us=realtime_us)
@@ -142,23 +99,15 @@ class Agent:
             await asyncio.gather(stop, connecting, return_exceptions=True)
 
     async def _run(self, connection: NameOwner, stop: asyncio.Task[bool], announce: Callable[[str], None]) -> None:
-        background = [
-            asyncio.create_task(work, name=name)
-            for name, work in (
-                ("netlink", self._netlink.run()),
-                ("system bus", self._system_bus.run()),
-                ("name servers", self._nameservers.run()),
-                ("link information", self._link_infos.run()),
-                ("watchdog", self._feed_watchdog()),
-            )
-        ]
+        works = {**self._driven.of_the_kernel(), **self._driven.of_the_links(), "watchdog": self._feed_watchdog()}
+        background = [asyncio.create_task(work, name=name) for name, work in works.items()]
         try:
             self._files.clear()  # of an earlier run that was killed
             self._socketmap.configure(self._settings)
             await connection.export(self._service)
             if connection.private_address:
                 announce(connection.private_address)
-            self._loop.post(LinkRelaysSet(self._links.links))
+            self._driven.post(LinkRelaysSet(self._links.links))
             serving = asyncio.create_task(self._serve(connection, stop, announce), name="serve")
             await asyncio.wait({serving, *background}, return_when=asyncio.FIRST_COMPLETED)
             if not serving.done():  # a defect of ours: end with its traceback rather than go on without a part
@@ -167,12 +116,12 @@ class Agent:
             await serving
         finally:
             notify.stopping()
-            self._loop.stop()
+            self._driven.loop.stop()
             self._files.clear()
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            await asyncio.gather(self._work.close(), self._nat.close(), self._socketmap.close())
+            await asyncio.gather(self._driven.close(), self._socketmap.close())
             await connection.close()
 
     async def _serve(self, connection: NameOwner, stop: asyncio.Task[bool], announce: Callable[[str], None]) -> None:
@@ -204,36 +153,18 @@ class Agent:
             return
         while True:
             await asyncio.sleep(interval)
-            if not self._engine.overdue(clock()):
+            if not self._driven.engine.overdue(clock()):
                 notify.watchdog()
 
     # --- events
 
-    def _post_result(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         self._statistics.on_event(event)
-        self._loop.post(event)
-
-    def _on_facts(self, facts: NetworkFacts) -> None:
-        if self._links.keep(facts.links):
-            self._loop.post(LinkRelaysSet(self._links.links))
-        self._resolver.families = families(facts)
-        counting = eligible_links(facts, self._engine.settings.network.ignore)
-        self._nameservers.follow_links(link.index for link in counting)
-        self._link_infos.follow_links(counting)
-        self._nameservers.reread_soon()
-        self._loop.post(FactsRead(facts))
-
-    def _on_link_infos(self, infos: tuple[LinkInfo, ...]) -> None:
-        self._loop.post(LinkInfoRead(infos))
-
-    def _on_servers(self, view: ServerView) -> None:
-        self._loop.post(ServersRead(view))
-
-    def _on_external_address(self, request: DiscoverExternalAddress, ip: IPAddress | None) -> None:
-        self._loop.post(ExternalAddressFound(request, ip))
+        if isinstance(event, FactsRead) and self._links.keep(event.facts.links):
+            self._driven.post(LinkRelaysSet(self._links.links))
 
     def _on_resume(self) -> None:
-        self._loop.post(Resumed())
+        self._driven.post(Resumed())
 
     def _reload(self) -> None:
         """SIGHUP: a bad file is logged and the old settings stay."""
@@ -246,40 +177,21 @@ class Agent:
             log.info("configuration read again")
             for driver in self._configured:
                 driver.configure(settings)
-            self._loop.post_now(SettingsRead(settings))  # READY=1 says that it is in force
+            self._driven.loop.post_now(SettingsRead(settings))  # READY=1 says that it is in force
         notify.ready()
 
     # --- commands
 
-    def _execute(self, command: Command) -> None:
+    def _on_command(self, command: Command) -> None:
         self._statistics.on_command(command)
         match command:
-            case Ask(question):
-                self._work.ask(question)
-            case Check():
-                self._work.check(command)
-            case Drop(question):
-                self._work.drop(question)
-            case Abandon(check):
-                self._work.abandon(check)
             case Publish(publication):
                 self._publish(publication)
             case RefreshDone(token):
                 self._methods.refreshed(token)
-            case NetworkChanged():
-                self._resolver.forget()
-            case DiscoverExternalAddress():
-                self._nat.discover(command)
-            case ForgetExternalAddress():
-                self._nat.forget()
-            case RereadKernel():
-                self._netlink.reread()
-            case RereadNameservers():
-                self._nameservers.reread()
-                self._link_infos.reread()
             case RoundEnded(routine=routine):
                 level = logging.DEBUG if routine else logging.INFO
-                log.log(level, "%s", tell.round_line(command, self._engine.publication))
+                log.log(level, "%s", tell.round_line(command, self._driven.engine.publication))
 
     def _publish(self, said: Publication) -> None:
         previous = self._service.publication

@@ -12,13 +12,13 @@ from salsa_agent.core.engine import Engine
 from salsa_agent.core.events import FailureReported, LinkRelaysSet, RefreshAsked
 from salsa_agent.core.model import IPAddress, Publication, RelayKey, ServerView
 from salsa_agent.core.senders import entry_for
-from salsa_agent.wiring.engine_loop import EngineLoop
 from salsa_agent.daemon.link_relays import LinkRelayStore
 from salsa_agent.daemon.quotas import ROOT, LookupQuota, ReportQuota
 from salsa_agent.daemon.statistics import Statistics
 from salsa_agent.oneshot.lookup import lookup
 from salsa_agent.resolver.resolver import Resolver
 from salsa_agent.system.clock import clock
+from salsa_agent.wiring.engine_loop import EngineLoop
 
 REFRESH_TIME = 20.0  # seconds until `Refresh` replies at the latest: busctl and gdbus give up at 25
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from salsa_agent.core.events import Answered, Check, Checked, ConversationsEnded, Event
 from salsa_agent.core.model import CheckResult, Question, Verdict
-from salsa_agent.wiring import log_messages as tell
 from salsa_agent.resolver.resolver import Resolver
 from salsa_agent.smtp.verifier import Verifier
 from salsa_agent.text import host_port
+from salsa_agent.wiring import log_messages as tell
 
 log = logging.getLogger("salsa-agent")
 

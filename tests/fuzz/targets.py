@@ -44,7 +44,6 @@ from salsa_agent.core.model import (
 from salsa_agent.core.settings import Settings
 from salsa_agent.core.verification.verdicts import combine
 from salsa_agent.daemon import link_relays as linkrelays
-from salsa_agent.wiring import log_messages as tell
 from salsa_agent.nameservers import resolvconf
 from salsa_agent.outputs import relay_files as outputs
 from salsa_agent.outputs.netstring import NetstringError, NetstringReader, netstring
@@ -66,6 +65,7 @@ from salsa_agent.smtp import tls
 from salsa_agent.smtp.conversation import Conversation, Demands
 from salsa_agent.system.logs import LineFormatter
 from salsa_agent.text import clean, printable
+from salsa_agent.wiring import log_messages as tell
 from tests.core.sim import World, at
 
 LIMIT = 5.0  # seconds of CPU for one input; all of them are far below

@@ -17,6 +17,7 @@ from salsa_agent.cli.salsactl import audit as ctl_audit
 from salsa_agent.cli.salsactl import best as ctl_best
 from salsa_agent.cli.salsactl import check as ctl_check
 from salsa_agent.cli.salsactl import explain as ctl_explain
+from salsa_agent.cli.salsactl import find as ctl_find
 from salsa_agent.cli.salsactl import lookup as ctl_lookup
 from salsa_agent.cli.salsactl import metrics as ctl_metrics
 from salsa_agent.cli.salsactl import refresh as ctl_refresh
@@ -37,6 +38,7 @@ COMMANDS = (
     ctl_report_failure.COMMAND,
     ctl_check.COMMAND,
     ctl_metrics.COMMAND,
+    ctl_find.COMMAND,
     ctl_site.COMMAND,
     ctl_zone.COMMAND,
     ctl_audit.COMMAND,

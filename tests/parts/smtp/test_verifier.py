@@ -21,10 +21,10 @@ import pytest
 from salsa_agent.core.events import Check, Checked, ConversationsEnded, Event
 from salsa_agent.core.model import CheckResult, RelayKey, Verdict
 from salsa_agent.core.settings import Settings, Verify
-from salsa_agent.wiring.tasks import Work
 from salsa_agent.resolver.resolver import Resolver
 from salsa_agent.smtp import conversation, happy_eyeballs, tls
 from salsa_agent.smtp.verifier import Verifier
+from salsa_agent.wiring.tasks import Work
 from tests.lab.ca import Ca, Certificate
 from tests.lab.netns import Netns, veth
 from tests.lab.smtpserver import STARTTLS, Answer, SmtpServer, Talk, close, many, silence, slowly

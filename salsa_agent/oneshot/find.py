@@ -1,0 +1,109 @@
+"""The relay to use now, found once in this process by the rules of the agent: `salsactl find`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from salsa_agent.core.events import Event, FactsRead, LinkInfoRead
+from salsa_agent.core.model import Publication, State
+from salsa_agent.core.senders import entry_for
+from salsa_agent.core.settings import Settings
+from salsa_agent.wiring.driven_engine import DrivenEngine
+
+
+async def find(settings: Settings, seconds: float, *, sender: str = "", everything: bool = False) -> Publication | None:
+    """What the agent would publish as its first decision; None: it is not decided within `seconds`.
+
+    `sender`: the envelope sender whose list and best relay are wanted (rule C11); without an entry of its own it has
+    the list of C6, as the null sender has. `everything`: the relays of all senders are wanted too, as far as they are
+    decided in time.
+    """
+    own = entry_for(sender, settings.senders)
+    if not everything:  # nobody asks for the relays of other senders
+        settings = replace(settings, senders=() if own is None else (own,))
+    place = None if own is None else settings.senders.index(own)
+    search = _Search(settings)
+    try:
+        async with asyncio.timeout(seconds):
+            await search.until(lambda said: _is_decided(said, place))
+            if everything:
+                await search.until(lambda said: all(one.decided for one in said.senders))
+    except TimeoutError:
+        pass
+    finally:
+        await search.close()
+    said = search.publication
+    if not search.informed or not _is_decided(said, place):
+        return None
+    if place is None:
+        return said
+    chosen = said.senders[place]
+    return replace(said, best=chosen.best, relays=chosen.relays)
+
+
+def _is_decided(said: Publication, place: int | None) -> bool:
+    """Whether the best relay is known: that of the list of C6, or that of the sender at this place."""
+    if place is None:
+        return said.state not in (State.STARTING, State.RESOLVING)
+    return len(said.senders) > place and said.senders[place].decided
+
+
+class _Search:
+    """One run of the engine, up to a decision.
+
+    What is read late would be a network change to the agent, and corrected; here the first decision is the last. So
+    the links are known before name servers are looked for, and what sites ask of links before a decision counts.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._news = asyncio.Event()  # something was published, or read
+        self._linked = asyncio.Event()  # the kernel said which links there are
+        self.informed = not any(site.domain or site.connection for site in settings.sites)
+        self._driven = DrivenEngine(settings, on_event=self._on_event, on_command=lambda _: self._news.set())
+        works = self._driven.of_the_kernel()
+        self._tasks = [asyncio.create_task(work, name=name) for name, work in works.items()]
+        self._tasks.append(asyncio.create_task(self._follow_links(), name="links"))
+
+    @property
+    def publication(self) -> Publication:
+        """What was published last."""
+        return self._driven.engine.publication
+
+    async def until(self, ready: Callable[[Publication], bool]) -> None:
+        """Wait until what is published is ready. Raises what a driver ended with: a defect."""
+        while not (self.informed and ready(self.publication)):
+            news = asyncio.create_task(self._news.wait())
+            try:
+                await asyncio.wait({news, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                news.cancel()
+            for task in self._tasks:
+                if task.done():
+                    task.result()
+                    raise AssertionError(f"{task.get_name()} returned")
+            self._news.clear()
+            await asyncio.sleep(0)  # the engine takes what was just read in this turn of the event loop
+
+    async def close(self) -> None:
+        """Nothing is asked, spoken to or followed any more."""
+        self._driven.loop.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._driven.close()
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case FactsRead():
+                self._linked.set()
+            case LinkInfoRead():
+                self.informed = True
+                self._news.set()
+
+    async def _follow_links(self) -> None:
+        await self._linked.wait()
+        async with asyncio.TaskGroup() as tasks:
+            for name, work in self._driven.of_the_links().items():
+                tasks.create_task(work, name=name)

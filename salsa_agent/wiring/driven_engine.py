@@ -1,0 +1,143 @@
+"""The engine and its drivers put together: what they tell it, and what it has them do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from salsa_agent.bus.logind import SleepClock
+from salsa_agent.bus.system_bus import SystemBus
+from salsa_agent.core.addresses import eligible_links, families
+from salsa_agent.core.engine import Engine
+from salsa_agent.core.events import (
+    Abandon,
+    Ask,
+    Check,
+    Command,
+    DiscoverExternalAddress,
+    Drop,
+    Event,
+    ExternalAddressFound,
+    FactsRead,
+    ForgetExternalAddress,
+    LinkInfoRead,
+    NetworkChanged,
+    RereadKernel,
+    RereadNameservers,
+    ServersRead,
+)
+from salsa_agent.core.model import IPAddress, LinkInfo, NetworkFacts, ServerView
+from salsa_agent.core.settings import Settings
+from salsa_agent.linkinfo.monitor import LinkInfoMonitor
+from salsa_agent.nameservers.monitor import NameserverMonitor
+from salsa_agent.nat.client import Nat
+from salsa_agent.netlink.monitor import Netlink
+from salsa_agent.resolver.resolver import Resolver
+from salsa_agent.smtp.verifier import Verifier
+from salsa_agent.system.machine_id import machine_identity
+from salsa_agent.wiring.engine_loop import EngineLoop
+from salsa_agent.wiring.tasks import Work
+
+
+class DrivenEngine:
+    """An engine that hears of this host's network and has its questions asked and its relays spoken to.
+
+    What it publishes, and to whom, is for its owner: `on_event` sees each event before the engine does, `on_command`
+    each command before a driver does. Neither may raise. The owner runs the coroutines of `works`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_event: Callable[[Event], None] = lambda _: None,
+        on_command: Callable[[Command], None] = lambda _: None,
+    ) -> None:
+        self.identity = machine_identity()
+        self.engine = Engine(settings, self.identity, seed=time.time_ns())
+        self.loop = EngineLoop(self.engine, self._execute, SleepClock().slept)
+        self.resolver = Resolver(settings.dns)
+        self.system_bus = SystemBus()
+        self._on_event, self._on_command = on_event, on_command
+        self._verifier = Verifier(settings.verify)
+        self._work = Work(self.resolver, self._verifier, self.post)
+        self._nat = Nat(self._on_external_address, self.resolver.ask)
+        self._link_infos = LinkInfoMonitor(self._on_link_infos, self.system_bus)
+        self._link_infos.configure(settings)
+        self._nameservers = NameserverMonitor(self._on_servers, self._link_infos.set_domains, bus=self.system_bus)
+        self._nameservers.configure(settings)
+        self._netlink = Netlink(self._on_facts)
+
+    def configure(self, settings: Settings) -> None:
+        """The drivers use these settings from now on; the engine hears of them by `SettingsRead`."""
+        self.resolver.configure(settings)
+        self._verifier.configure(settings)
+        self._nameservers.configure(settings)
+        self._link_infos.configure(settings)
+
+    def reread_nameservers(self) -> None:
+        """Read the resolver configuration again."""
+        self._nameservers.reread()
+
+    def post(self, event: Event) -> None:
+        """Have the engine handle this event in the next turn of the event loop."""
+        self._on_event(event)
+        self.loop.post(event)
+
+    def of_the_kernel(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """What follows the kernel and the system bus, by name; each runs until it is cancelled."""
+        return {"netlink": self._netlink.run(), "system bus": self.system_bus.run()}
+
+    def of_the_links(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """What follows the name servers, domains and connections of links; likewise."""
+        return {"name servers": self._nameservers.run(), "link information": self._link_infos.run()}
+
+    async def close(self) -> None:
+        """Drop all questions, and end all conversations; to be called after `loop.stop`."""
+        await asyncio.gather(self._work.close(), self._nat.close())
+
+    # --- events
+
+    def _on_facts(self, facts: NetworkFacts) -> None:
+        self.resolver.families = families(facts)
+        counting = eligible_links(facts, self.engine.settings.network.ignore)
+        self._nameservers.follow_links(link.index for link in counting)
+        self._link_infos.follow_links(counting)
+        self._nameservers.reread_soon()
+        self.post(FactsRead(facts))
+
+    def _on_link_infos(self, infos: tuple[LinkInfo, ...]) -> None:
+        self.post(LinkInfoRead(infos))
+
+    def _on_servers(self, view: ServerView) -> None:
+        self.post(ServersRead(view))
+
+    def _on_external_address(self, request: DiscoverExternalAddress, ip: IPAddress | None) -> None:
+        self.post(ExternalAddressFound(request, ip))
+
+    # --- commands
+
+    def _execute(self, command: Command) -> None:
+        self._on_command(command)
+        match command:
+            case Ask(question):
+                self._work.ask(question)
+            case Check():
+                self._work.check(command)
+            case Drop(question):
+                self._work.drop(question)
+            case Abandon(check):
+                self._work.abandon(check)
+            case NetworkChanged():
+                self.resolver.forget()
+            case DiscoverExternalAddress():
+                self._nat.discover(command)
+            case ForgetExternalAddress():
+                self._nat.forget()
+            case RereadKernel():
+                self._netlink.reread()
+            case RereadNameservers():
+                self._nameservers.reread()
+                self._link_infos.reread()

@@ -116,6 +116,28 @@ def test_d9_the_second_check_comes_whatever_the_relays_place_in_the_list() -> No
     assert verdicts(world)[SMTP.host] == "failed"
 
 
+def test_d9_the_second_check_is_owed_after_a_refresh_that_needs_it_no_more() -> None:
+    names = [f"192.0.2.{n}" for n in range(91, 96)]
+    world = story(Settings(static_relays=tuple(RelayKey(name, 25) for name in names)))
+    last = names[-1]
+    world.relays = dict.fromkeys(names, DEAD) | {last: OK}
+    world.start("198.51.100.7")
+    assert world.best == f"{last}:25"
+    world.pass_time(100)
+    world.relays[last] = BUSY
+    world.refresh()
+    assert verdicts(world)[last] == "ok"
+    world.relays = dict.fromkeys(names, OK) | {last: DEAD}
+    world.pass_time(5)
+    seen = checked(world).count(last)
+    world.refresh()
+    assert world.best == f"{names[0]}:25"
+    assert checked(world).count(last) == seen  # behind the second `ok`
+    world.pass_time(26)
+    assert checked(world).count(last) == seen + 1
+    assert verdicts(world)[last] == "failed"
+
+
 def test_d9_on_another_network_a_relay_has_no_credit() -> None:
     world = story()
     world.start("165.154.15.1")

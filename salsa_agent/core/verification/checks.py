@@ -92,8 +92,8 @@ class Checks:
         commands += self._end_lingering()
         self._failures.clear()
         for record in self._records.values():
-            _expect_check(record, enabled=enabled)
             record.delay, record.ok_since, record.ok_here, record.doubt_until = 0.0, None, False, None
+            _expect_check(record, enabled=enabled)
         return commands
 
     def clear(self) -> list[Command]:
@@ -401,7 +401,7 @@ def _each(lists: Sequence[Relays]) -> Iterator[Relay]:
 def _expect_check(record: Record, *, enabled: bool) -> None:
     record.counts = record.assumed_failed = record.fresh = False
     record.check_due = True
-    record.again_at, record.known = None, {}
+    record.again_at, record.known = record.doubt_until, {}  # the check that D9 owes comes in any case
     if not enabled:
         record.verdict, record.reason = Verdict.UNVERIFIED, ""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -153,6 +155,32 @@ async def test_d1_postscreen_sees_nobody_hang_up_or_speak_first() -> None:
             assert relay.log.count("CONNECT from") == 1  # the other address was not needed
             for offence in ("HANGUP", "PREGREET", "lost connection", "improper command"):
                 assert offence not in relay.log
+
+
+def found_by_fail2ban(relay: Postfix) -> str:
+    """What fail2ban's own filter for Postfix, in its strictest mode, takes for an attack in the log."""
+    argv = ["fail2ban-regex", "--out", "row", str(relay.log_file), "postfix[mode=aggressive]"]
+    return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60).stdout
+
+
+async def test_d1_two_checks_are_no_attack_to_fail2ban() -> None:
+    """Postscreen is new to the first check, and knows the host at the second."""
+    with Netns() as space:
+        space.batch([f"addr add {V4}/32 dev lo", "addr add 192.0.2.26/32 dev lo"])
+        main = TESTS | {"syslog_name": "postfix"}  # the filter knows this one
+        with Postfix(space, "relay.example", port=0, main=main, master=POSTSCREEN) as relay:
+            verifier = Verifier(Verify())
+            with space.inside():
+                for number in (1, 2):
+                    result = await verifier.check(
+                        RelayKey("relay.example", 25), (ip_address(V4), ip_address("192.0.2.26"))
+                    )
+                    assert result.verdict is Verdict.OK
+                    relay.until(lambda: relay.log.count("quit=1") == number, "the end of the conversation")  # noqa: B023
+                assert found_by_fail2ban(relay) == ""
+                socket.create_connection((V4, 25)).close()
+            relay.until(lambda: "lost connection" in relay.log, "what an attacker does")
+            assert V4 in found_by_fail2ban(relay)
 
 
 def test_what_the_relay_takes_arrives(site: Site) -> None:

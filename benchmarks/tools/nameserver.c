@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -85,7 +86,7 @@ static size_t answer(unsigned char *message, size_t length)
 		return 0;
 	unsigned type = message[at + 1] << 8 | message[at + 2];
 	unsigned char *end = message + at + 5, *size = NULL;
-	int reverse = count > 2 && !strcmp(labels[count - 2], "in-addr");
+	int reverse = count > 2 && !strcasecmp(labels[count - 2], "in-addr");
 	int answers = 0, nxdomain = 0;
 
 	if (reverse && count == 6) {

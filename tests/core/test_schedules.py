@@ -15,7 +15,7 @@ from tests.core.schedules import PAUSES, STEPS, Schedule, run_many
 SCHEDULES = 20_000
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_schedules_end_in_what_the_oracle_works_out() -> None:
     found = run_many(SCHEDULES)
     assert found is None, f"replay it with: ./run simulate --seed {found}"

@@ -90,9 +90,10 @@ def counting(facts: NetworkFacts, ignore: tuple[str, ...]) -> tuple[Address, ...
 
 
 def eligible_links(facts: NetworkFacts, ignore: tuple[str, ...]) -> tuple[Link, ...]:
-    """The links whose addresses count (A1, A3), also those that have none yet; at most 64, by index."""
-    links = sorted((link for link in facts.links if _link_counts(link, ignore, facts)), key=lambda link: link.index)
-    return tuple(links[:MAX_ADDRESSES])
+    """The links whose addresses count (A1, A3), also those that have none yet; the first 64 (A4), by index."""
+    links = {link.index: link for link in facts.links if _link_counts(link, ignore, facts)}
+    first = nsmallest(MAX_ADDRESSES, links, key=_Order(facts, links).of_link)
+    return tuple(links[index] for index in sorted(first))
 
 
 def own(facts: NetworkFacts) -> frozenset[int]:
@@ -196,6 +197,10 @@ class _Order:
         self._sources = {(c.index, number_of(c.source)) for c in facts.choices if c.source}
         self._with_source = {index for index, _ in self._sources}
         self._links = {index: self._place(facts, index) for index in links}
+
+    def of_link(self, index: int) -> tuple[bool, float, int]:
+        """The less, the earlier."""
+        return self._links[index]
 
     def of(self, host: HostAddress) -> tuple[tuple[bool, float, int], int, bool, int]:
         """The less, the earlier."""

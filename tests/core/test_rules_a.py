@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from salsa_agent.core.addresses import counting, own
+from salsa_agent.core.addresses import counting, eligible_links, own
 from salsa_agent.core.model import Address, DefaultRoute, HostAddress, Link, NetworkFacts, RouteChoice, number_of
 from salsa_agent.core.settings import DEFAULT_IGNORE
 from tests.core.sim import ETH0, facts, host
@@ -133,6 +133,14 @@ def test_a3_at_most_the_first_64() -> None:
     many = order(facts(*(f"10.0.{i // 200}.{i % 200 + 1}" for i in range(300))))
     assert len(many) == 64
     assert many[0] == "10.0.0.1"
+
+
+def test_a3_of_many_links_the_first_64_in_the_order_of_a4_are_looked_at() -> None:
+    """A tunnel that leads outside has the highest index: its name servers and its connection are needed."""
+    links = [Link(index, f"vlan{index}", usable=True) for index in range(2, 102)]
+    state = facts(links=links, choices=[RouteChoice(2, 101)], defaults=[DefaultRoute(2, 90, 100)])
+    found = [link.index for link in eligible_links(state, DEFAULT_IGNORE)]
+    assert found == [*range(2, 64), 90, 101]
 
 
 def test_a4_the_link_of_the_kernels_own_lookup_comes_first() -> None:

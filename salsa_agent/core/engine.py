@@ -19,7 +19,6 @@ from salsa_agent.core.events import (
     ExternalAddressFound,
     FactsRead,
     FailureReported,
-    KernelSilent,
     LinkInfoRead,
     LinkRelaysSet,
     NetworkChanged,
@@ -134,8 +133,6 @@ class Engine:
         match event:
             case FactsRead(facts):
                 network.read_facts(facts)
-            case KernelSilent():
-                network.read_nothing()
             case ServersRead(view):
                 network.read_servers(view)
             case LinkInfoRead(infos):

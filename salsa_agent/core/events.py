@@ -63,11 +63,6 @@ class ConversationsEnded(NamedTuple):
     check: Check
 
 
-@dataclass(frozen=True, slots=True)
-class KernelSilent:
-    """The kernel, or a sandbox, answers nothing at all: the host is taken to have no address until it does (E3)."""
-
-
 class RefreshAsked(NamedTuple):
     """Somebody called `Refresh`; `token` comes back in `RefreshDone`. `root`: it was root, whom D11 does not bound."""
 
@@ -115,7 +110,6 @@ class LinkInfoRead(NamedTuple):
 Event = (
     FactsRead
     | ServersRead
-    | KernelSilent
     | Answered
     | Checked
     | ConversationsEnded

@@ -95,13 +95,6 @@ class Network:
         """The kernel's state."""
         self._facts, self._stale = facts, True
 
-    def read_nothing(self) -> None:
-        """The kernel says nothing at all (E3): while it does not, the host has no address."""
-        if self._facts is None:
-            self._facts, self._stale = NetworkFacts(), True
-        if self._servers is None:
-            self._servers = ServerView()
-
     def read_servers(self, view: ServerView) -> None:
         """The servers that are to be asked."""
         self._servers, self._stale = view, True

@@ -45,7 +45,7 @@ class Request:
         return self.changed_at is not None
 
     def absorb(self, other: Request) -> None:
-        """This one is granted instead of the other one: what that one was to do, this one does."""
+        """This one is granted instead of the other one: merge `other` into this request, which replaces it."""
         if other.changed_at is not None:
             self.cause = other.cause
             self.changed_at = other.changed_at if self.changed_at is None else min(self.changed_at, other.changed_at)

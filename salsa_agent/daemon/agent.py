@@ -70,7 +70,6 @@ class Agent:
             self._driven.resolver,
             self._links,
             identity=self._driven.identity,
-            reread=self._driven.reread_nameservers,
             statistics=self._statistics,
         )
         self._service = Service(version=__version__, requests=self._methods, realtime_us=realtime_us)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from salsa_agent.bus.api import Explanation, LimitsExceeded, LookupResult, NoSuchRelay, SenderRelays
@@ -34,7 +34,6 @@ class Methods:
         links: LinkRelayStore,
         *,
         identity: bytes,
-        reread: Callable[[], None],
         statistics: Statistics,
     ) -> None:
         self._engine = engine
@@ -42,7 +41,6 @@ class Methods:
         self._resolver = resolver
         self._links = links
         self._identity = identity
-        self._reread = reread  # the resolver configuration: `Refresh` takes nothing for granted
         self._statistics = statistics
         self._reports = ReportQuota()
         self._lookups = LookupQuota()
@@ -54,7 +52,6 @@ class Methods:
         self._tokens += 1
         token = self._tokens
         self._refreshes[token] = asyncio.get_running_loop().create_future()
-        self._reread()
         self._loop.post(RefreshAsked(token, root=uid == ROOT))
         try:
             with suppress(TimeoutError):

@@ -8,8 +8,18 @@ from itertools import pairwise
 import pytest
 
 from salsa_agent.core.cache import Cache
-from salsa_agent.core.events import Event, KernelSilent, RefreshAsked, Resumed, SettingsRead
-from salsa_agent.core.model import Answer, Outcome, Question, RelayKey, RRType, Server, Srv
+from salsa_agent.core.events import Event, FactsRead, RefreshAsked, Resumed, ServersRead, SettingsRead
+from salsa_agent.core.model import (
+    Answer,
+    NetworkFacts,
+    Outcome,
+    Question,
+    RelayKey,
+    RRType,
+    Server,
+    ServerView,
+    Srv,
+)
 from salsa_agent.core.reverse_names import name_at
 from salsa_agent.core.settings import Settings
 from tests.core.sim import DEAD, FAILED, World, at, mx
@@ -181,10 +191,9 @@ def test_e3_they_are_read_again_at_each_retry_and_every_10_minutes() -> None:
 
 
 def test_e3_a_kernel_that_says_nothing_leaves_the_first_static_relay() -> None:
+    """What the netlink driver sends where the kernel, or a sandbox, answers nothing at all."""
     world = World(Settings(static_relays=(RelayKey("192.0.2.99", 587),)))
-    world.send(KernelSilent())
+    world.send(FactsRead(NetworkFacts()), ServersRead(ServerView()))
     assert (world.best, world.state) == ("192.0.2.99:587", "offline")
     world.start("165.154.15.1")
-    assert world.state == "ready"
-    world.send(KernelSilent())  # too late: it has said something
     assert world.state == "ready"

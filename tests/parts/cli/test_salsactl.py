@@ -15,9 +15,10 @@ import termios
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from prometheus_client.openmetrics.parser import text_fd_to_metric_families
+from prometheus_client.openmetrics import parser
 
 from salsa_agent.bus import message as wire
 from salsa_agent.bus.api import Explanation, InvalidArgs, LimitsExceeded, NoSuchRelay
@@ -38,6 +39,7 @@ from tests.lab.bus import PATIENCE, PROJECT, Bus, Done, RawClient, system_bus
 from tests.lab.busagent import Agent, serving
 from tests.parts.cli import samples as say
 
+OPENMETRICS: Any = parser  # it says that it has types, but not which
 SALSACTL = [
     "env",
     f"PYTHONPATH={PROJECT}",
@@ -450,7 +452,7 @@ async def test_metrics_are_openmetrics(bus: Bus) -> None:
         done = await ctl(bus, "metrics")
         counters = json.loads((await ctl(bus, "status", "--json")).out)["Statistics"]
     assert done.status == 0
-    families = {family.name: family for family in text_fd_to_metric_families(io.StringIO(done.out))}
+    families = {family.name: family for family in OPENMETRICS.text_fd_to_metric_families(io.StringIO(done.out))}
     assert done.out.endswith("# EOF\n")
     states = {sample.labels["salsa_state"]: sample.value for sample in families["salsa_state"].samples}
     assert states == {"starting": 0, "offline": 0, "resolving": 0, "degraded": 1, "ready": 0}

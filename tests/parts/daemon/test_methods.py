@@ -53,7 +53,6 @@ def made(quiet: Quiet) -> Methods:
         nothing,
         nothing,
         identity=b"",
-        reread=lambda: None,
         statistics=Statistics(0),
     )
 

@@ -110,7 +110,7 @@ class Cache:
             entry.ttl_without_soa = MIN_TTL
 
     def clear(self) -> None:
-        """The network changed: nothing of the old one survives. Only SRV sets stand where their lookup fails (E5)."""
+        """The network changed: forget everything but SRV sets, which stand in if their lookup fails (E5)."""
         for question, entry in self._entries.items():
             if not question.of_network and entry.found is not None:
                 self._carried[question.name, question.rtype] = entry.found, entry.found_at

@@ -73,7 +73,7 @@ class Engine:
         self._checks = Checks(seed)
         self._published = Published()
         self._upkeep = Upkeep(seed)
-        self._asked: tuple[Asked, ...] = ()  # of the last round that decided, once it is no longer followed
+        self._asked: tuple[Asked, ...] = ()  # of the last round that decided; a copy kept when the next one begins
         self._changed_at = 0.0  # when the network changed last
         self._offline_since: float | None = None
         self._idle_state = State.READY  # of the last round that decided
@@ -109,7 +109,7 @@ class Engine:
 
     @property
     def asked(self) -> tuple[Asked, ...]:
-        """The questions of the round that decided last, with their answers; one it did not wait for may come later."""
+        """The questions of the round that decided last, with their answers; some may still be pending (E4)."""
         return self._explanation() if self._phase is Phase.DECIDED else self._asked
 
     def overdue(self, now: float) -> bool:
@@ -219,7 +219,7 @@ class Engine:
         self._rounds.supersede(wanted)
 
     def _leave_network(self) -> None:
-        """Nothing known from the old network is of use on the new one (E1), and nothing asked there is wanted."""
+        """Drop what is known from the old network, SRV sets aside (E1, E5), and end what is under way there."""
         self._commands += self._questions.cancel()
         self._questions.hold_failures(self._changed_at)
         self._cache.clear()

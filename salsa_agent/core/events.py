@@ -28,7 +28,7 @@ from salsa_agent.core.settings import Settings
 
 
 class FactsRead(NamedTuple):
-    """The netlink driver read the kernel's state (it may well be the same as before)."""
+    """The netlink driver read the kernel's state. It may be the same as before where everything was read again (E3)."""
 
     facts: NetworkFacts
 
@@ -210,13 +210,13 @@ class RereadKernel:
 
 @dataclass(frozen=True, slots=True)
 class RereadNameservers:
-    """Read the resolver configuration again; ServersRead is expected where it differs."""
+    """Read the resolver configuration and the links' information again; ServersRead is expected where it differs."""
 
 
 class RoundEnded(NamedTuple):
     """A round has decided: what an operator's log says of it.
 
-    `seconds` from its start. `routine`: it was due to an expiry, and nothing that is published changed.
+    `seconds` from its start. `routine`: it was due to an expiry, a retry or E5, and nothing that is published changed.
     """
 
     cause: str

@@ -4,8 +4,8 @@ A *round* is one recomputation of the list of relays, from the host's addresses 
 always in one phase:
 
 ========== ============================================================================================================
-STARTING   No round has begun on this network: the kernel's state or the DNS servers are not known yet, or the round
-           waits for its budget (E2).
+STARTING   No round runs: the kernel's state or the DNS servers are not known yet, or the next round waits for its
+           budget (E2).
 OFFLINE    No address counts (E6): nothing is asked and nothing is verified.
 ASKING     A round runs, and answers are pending that may change its list. The relays at the front of the list, which no
            pending answer can change, are verified already (E4).

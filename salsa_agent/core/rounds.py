@@ -25,8 +25,8 @@ class Request:
     `cause`: for the log. `changed_at`: when the network changed, for the oldest change that it is to decide (rules D8,
     E5, H2); None: it did not. `leaves`: what is known from the old network is still to be forgotten. `forget`: answers
     and verdicts are made anew (`Refresh`). `relearn`: answers alone (E5). `discover`: the external address is asked for
-    (G1). `routine`: it is due to an expiry. `tokens`: the `Refresh` calls that its decision answers; `by_root`: one of
-    them is root's.
+    (G1). `routine`: it is due to an expiry, a retry or E5. `tokens`: the `Refresh` calls that its decision answers;
+    `by_root`: one of them is root's.
     """
 
     cause: str

@@ -1,6 +1,6 @@
 """How many calls of a kind are accepted within a time: of one user, of one relay, of all users together.
 
-A limit that is keyed only by what a caller can make for itself is none, so each has a bound on the whole beside it.
+Callers can obtain many connections and user ids, so each limit of a user has a limit of all users beside it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class SlidingWindow:
 
 
 class ReportQuota:
-    """The reports of the last hour (rule D6): a local user cannot hold a relay down. Root's are not counted."""
+    """The reports of the last hour (rule D6), so that users cannot hold a relay down. Root's are not counted."""
 
     def __init__(self) -> None:
         self._reports = SlidingWindow(REPORTS_WITHIN)

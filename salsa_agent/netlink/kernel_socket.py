@@ -69,7 +69,7 @@ _FILTER = (
 
 
 class _KernelSocket(AsyncIPRoute):  # type: ignore[misc]  # untyped base
-    """Use it as an asynchronous context manager. It is opened by the first thing that is done with it (OSError)."""
+    """An asynchronous context manager. Its first use opens the socket, and may raise OSError."""
 
     def __init__(self, rcvbuf: int) -> None:
         super().__init__(rcvbuf=rcvbuf)

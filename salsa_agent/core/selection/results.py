@@ -51,7 +51,7 @@ class Choice:
     """The lists as far as the answers go.
 
     `relays`, `firm`, `settled`, `last_resort`: of the list of C6, see `RelayList`. `senders`: the lists of C11.
-    `wanted`: every question of this selection, in the order of their weight, with the level of those for MX.
+    `wanted`: every question of this selection, the most important first, with the level of those for MX.
     `depends_on`: the answered ones among them whose expiry or failure changes something. `failing`: one of those that
     the list of C6 depends on failed. `lookups`: the questions for the addresses of relays that C8 trusts as configured,
     which only their verification needs. `exchanges`: those whose addresses are looked up (C5).

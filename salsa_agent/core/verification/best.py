@@ -18,6 +18,6 @@ def last_resort(relays: Sequence[Relay], key: RelayKey | None) -> Best:
 
 
 def first_not_failed(listed: Sequence[ListedRelay], key: RelayKey | None) -> Best:
-    """D6: what is published right after a report; D3 (`key`) where all have failed."""
+    """D6: the first relay that has not failed; if all have, the last resort `key` (D3)."""
     found = next((one.relay for one in listed if one.verdict is not Verdict.FAILED), None)
     return last_resort([one.relay for one in listed], key) if found is None else as_best(found)

@@ -128,7 +128,7 @@ class Checks:
         return commands
 
     def check_soon(self, key: RelayKey) -> None:
-        """This relay is published without waiting: have it verified, unless it failed, too, and D5 has it."""
+        """This relay is published without waiting: have it verified; one that has failed, too, is scheduled by D5."""
         record = self._records.get(key)
         if record is not None and record.verdict is not Verdict.FAILED:
             record.check_due = True

@@ -36,20 +36,20 @@ class Record:
     auth: bool | None = None
     wants_auth: bool = False
     counts: bool = False  # the verdict counts for the decision
-    check_due: bool = True  # whether the old verdict counts meanwhile (D1's budget) or not (D8)
+    check_due: bool = True  # a check is to be started; `counts` says whether the old verdict is used until then
     assumed_failed: bool = False  # counts as failed for the decision until its check ends (E4, D11)
     running: Check | None = None
     addresses: tuple[IPAddress, ...] = ()  # where it is spoken to
     judged: frozenset[IPAddress] = frozenset()  # the addresses that the verdict or the running check is about
     way: Way | None = None
     known: dict[IPAddress, CheckResult] = field(default_factory=dict)  # from conversations for other relays
-    fresh: bool = True  # new to the list, and never spoken to under this name
+    fresh: bool = True  # new to the list, or with changed addresses: failures of its servers may still hold
     after: int = 0  # only a check with a greater serial says anything (D6)
     reported: bool = False  # a user's report is to be verified (D6)
     checked_at: float | None = None
     ok_here: bool = False  # the last verdict on this network was `ok` (D9)
     doubt_until: float | None = None  # a good relay gave a 4xx, and is checked again then (D9)
-    again_at: float | None = None  # the next check of a relay whose check is not due (D5)
+    again_at: float | None = None  # when it is checked next (D5, D9); without verification, when a report expires (D6)
     delay: float = 0.0  # the last of D5's delays; 0: none yet
     ok_since: float | None = None
 

@@ -11,7 +11,7 @@ JITTER = 0.1  # D5
 LAST_REPORTED_DELAY = 300.0  # D6
 DOUBT = 30.0  # D9: seconds from a 4xx of a good relay to the check that decides
 YOUNG = 30.0  # D11: seconds for which a verdict is left alone by `Refresh` of anyone but root
-PROOF = 3600.0  # D6: seconds for which a reported relay that was found `ok` is not reported again
+PROOF = 3600.0  # D6: seconds during which others than root may not report a relay that was found `ok`
 MAX_FAILURES = 512  # servers whose failure is remembered
 
 
@@ -29,7 +29,8 @@ PERMANENT = Delays(300.0, 3600.0)  # D9: what only an administrator can mend
 def next_delay(before: float, *, permanent: bool, steady: bool, longest: float | None = None) -> float:
     """The delay that follows the one `before` (0: none).
 
-    `steady`: the relay was `ok` in between for as long as that. `longest`: what does not raise it above that (D6).
+    `steady`: the relay was `ok` in between for as long as that.
+    `longest`: the upper bound for doubling (D6); a delay that is longer already is kept.
     """
     kind = PERMANENT if permanent else USUAL
     if before == 0 or steady:

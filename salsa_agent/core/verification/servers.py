@@ -1,7 +1,7 @@
 """The mail servers that relays lead to: how often, and how many of them, are spoken to (rules D1, D11).
 
-All bounds are on servers, since a hostile network makes up as many names as it likes. What is remembered of them is
-bounded by how seldom they are spoken to, and outlives rounds and changes of the network.
+All bounds are on servers, since a hostile network makes up as many names as it likes. What is remembered of them
+stays small because conversations are rare, and outlives rounds and changes of the network.
 """
 
 from __future__ import annotations

@@ -61,6 +61,8 @@ class DrivenEngine:
         self.resolver = Resolver(settings.dns)
         self.system_bus = SystemBus()
         self._on_event, self._on_command = on_event, on_command
+        self._ignore = settings.network.ignore
+        self._facts: NetworkFacts | None = None
         self._verifier = Verifier(settings.verify)
         self._work = Work(self.resolver, self._verifier, self.post)
         self._nat = Nat(self._on_external_address, self.resolver.ask)
@@ -76,6 +78,8 @@ class DrivenEngine:
         self._verifier.configure(settings)
         self._nameservers.configure(settings)
         self._link_infos.configure(settings)
+        self._ignore = settings.network.ignore
+        self._follow_links()
 
     def reread_nameservers(self) -> None:
         """Read the resolver configuration again."""
@@ -102,11 +106,18 @@ class DrivenEngine:
 
     def _on_facts(self, facts: NetworkFacts) -> None:
         self.resolver.families = families(facts)
-        counting = eligible_links(facts, self.engine.settings.network.ignore)
-        self._nameservers.follow_links(link.index for link in counting)
-        self._link_infos.follow_links(counting)
+        self._facts = facts
+        self._follow_links()
         self._nameservers.reread_soon()
         self.post(FactsRead(facts))
+
+    def _follow_links(self) -> None:
+        """Have those links followed whose addresses count (A1, A3)."""
+        if self._facts is None:
+            return
+        counting = eligible_links(self._facts, self._ignore)
+        self._nameservers.follow_links(link.index for link in counting)
+        self._link_infos.follow_links(counting)
 
     def _on_link_infos(self, infos: tuple[LinkInfo, ...]) -> None:
         self.post(LinkInfoRead(infos))

@@ -48,6 +48,20 @@ def test_every_rule_that_is_cited_stands_in_the_document() -> None:
     assert {rule: sorted(files) for rule, files in cited().items() if rule not in RULES} == {}
 
 
+def test_each_rule_names_its_code_and_its_tests() -> None:
+    text = DOCUMENT.read_text()
+    for rule in RULES:
+        section = re.split(r"^##", text.partition(f"\n### {rule}. ")[2], maxsplit=1, flags=re.MULTILINE)[0]
+        code, _, tests = section.partition("\nCode: ")[2].partition("Tests: ")
+        for part, names, cites in (
+            ("salsa_agent", code, rf"\b{rule}\b"),
+            ("tests", tests, f"def test_{rule.lower()}_"),
+        ):
+            files = re.findall(r"`(\S+\.py)`", names)
+            assert files, (rule, part)
+            assert [file for file in files if not re.search(cites, (PROJECT / part / file).read_text())] == [], rule
+
+
 def test_the_document_has_a_link_to_each_of_its_groups() -> None:
     text = DOCUMENT.read_text()
     for heading in re.findall(r"^## (.+)$", text, re.MULTILINE):

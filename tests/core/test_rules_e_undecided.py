@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 
 from salsa_agent.core.events import FactsRead, Resumed, ServersRead, SettingsRead
 from salsa_agent.core.model import Answer, Outcome, RelayKey, ServerView
+from salsa_agent.core.reverse_names import name_at
 from salsa_agent.core.settings import Verify
 from tests.core.sim import VIEW, World, at, facts, host, mx
 from tests.core.test_rules_e import FULL, HOME, NET16, NET24, NOC, SMTP, hookup
@@ -160,6 +162,21 @@ def test_e6_it_is_tried_again_when_the_resolver_configuration_changes() -> None:
     world.pass_time(0.03)
     world.send(ServersRead(VIEW))
     assert world.best == f"{NOC}:25"
+
+
+def test_e6_so_it_is_on_the_way_from_one_network_to_the_next() -> None:
+    world = hookup(LITERAL)
+    world.start("165.154.15.1")
+    world.pass_time(100)
+    failing(world, NO_SERVER)
+    world.mx(name_at(ip_address("165.154.15.2"), 32), NO_SERVER)
+    world.move("165.154.15.2")
+    assert (world.best, world.state) == (f"{NOC}:25", "resolving")
+    world.pass_time(1)
+    world.mx(NET16, mx(f"10:{NOC}."))
+    world.pass_time(0.3)
+    assert {publication.best.host for publication in world.published} == {NOC}
+    assert world.state != "resolving"
 
 
 def test_e6_an_error_of_a_server_outside_is_an_answer() -> None:

@@ -12,8 +12,12 @@ _salsactl() {
         ;;
     --format)
         word='text json env postfix msmtp nullmailer'
-        [[ " ${COMP_WORDS[*]} " == *' zone '* ]] && word='bind'
+        [[ " ${COMP_WORDS[*]} " == *' zone '* ]] && word='bind nsupdate dnsmasq unbound powerdns knot windows infoblox-csv'
         mapfile -t COMPREPLY < <(compgen -W "$word" -- "$cur")
+        return
+        ;;
+    --relay)
+        mapfile -t COMPREPLY < <(compgen -W 'postfix exim opensmtpd' -- "$cur")
         return
         ;;
     --separator)
@@ -57,7 +61,7 @@ _salsactl() {
     watch) options+=' --exec --notify --sender --events' ;;
     lookup) options+=' --config' ;;
     find) options+=' --sender --no-verify --timeout --format --config' ;;
-    zone) options+=' --mx --refuse --ttl --format --soa --ns --direct --separator --directory' ;;
+    zone) options+=' --mx --refuse --relay --ttl --format --soa --ns --direct --separator --directory' ;;
     audit) options+=' --config --no-verify --samples' ;;
     report-failure)
         if [[ $cur != -* ]]; then

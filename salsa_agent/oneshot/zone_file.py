@@ -72,6 +72,13 @@ def _comments(zone: Zone, form: Form) -> Iterator[str]:
         yield "The whole zone, to be loaded under this name; PTR records go here, too."
     else:
         yield "For the end of the zone's file: $ORIGIN and $TTL hold from here on."
+    yield from advice(zone, form)
+    if zone.classless and "/" in zone.name:
+        yield 'BIND: "check-names ignore;" in its zone statement lets the "/" pass.'
+
+
+def advice(zone: Zone, form: Form) -> Iterator[str]:
+    """What to know of a zone's records in any format, in lines for comments."""
     if zone.children:
         yield from _wrap(
             "The aliases (RFC 2317) are for who holds this zone, who may not be you. Where they are there already, "
@@ -81,8 +88,6 @@ def _comments(zone: Zone, form: Form) -> Iterator[str]:
             yield from _wrap(f"NS records for {', '.join(zone.children)} belong here, too; --ns HOST prints them.")
     if zone.classless:
         yield "The child zone (RFC 2317) that the aliases in the zone above lead to."
-        if "/" in zone.name:
-            yield 'BIND: "check-names ignore;" in its zone statement lets the "/" pass.'
     if any(prefix.version == 6 and prefix.prefixlen > 64 for prefix in zone.prefixes):
         yield "Hosts ask from /64 up for temporary addresses (RFC 8981): they miss this."
 

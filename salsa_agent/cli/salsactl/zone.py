@@ -16,23 +16,31 @@ from salsa_agent.core.model import Mx
 from salsa_agent.core.selection import MAX_EXCHANGES
 from salsa_agent.oneshot import zone
 from salsa_agent.oneshot import zone_file as zone_text
+from salsa_agent.oneshot.relay_config import PROGRAMS, relay_config
 from salsa_agent.oneshot.zone import Zone
 from salsa_agent.oneshot.zone_file import Form
+from salsa_agent.oneshot.zone_formats import FORMATS, Format
 
 T = TypeVar("T")
 
 _TEXT = """\
 Print the records that name the mail relays of PREFIX in the reverse tree, for those who keep its zones: an MX set
-at each name that agents ask, by zone, as a master file that BIND, NSD, Knot and unbound load. An agent asks at /32,
-/24 and /16, for IPv6 at /128, /64, /56, /48 and /32; a prefix between two of these stands as several names. Part of
-a /24 stands in a zone of its own, with aliases in the /24's (RFC 2317). Needs no agent.
+at each name that agents ask, by zone, as a master file that BIND, NSD, Knot and unbound load, or in another format.
+An agent asks at /32, /24 and /16, for IPv6 at /128, /64, /56, /48 and /32; a prefix between two of these stands as
+several names. Part of a /24 stands in a zone of its own, with aliases in the /24's (RFC 2317). With --relay: print
+what the relay itself needs, so that hosts in PREFIX may relay, and no others. Needs no agent.
 
+formats:
+FORMATS_TABLE
 examples:
   salsactl zone 192.0.2.0/24 --mx 10:relay1.example.net --mx 20:relay2.example.net
   salsactl zone 192.0.2.64/26 2001:db8::/48 --mx 10:relay.example.net --ns ns1.example.net
   salsactl zone 198.51.100.0/22 --mx 10:relay.example.net --soa --ns ns1.example.net --directory zones
   salsactl zone 203.0.113.0/24 --refuse
-"""
+  salsactl zone 192.0.2.0/24 --mx 10:relay.example.net --format nsupdate | nsupdate -k /etc/bind/update.key
+  salsactl zone 10.1.0.0/16 --mx 10:relay.example.net --format unbound >/etc/unbound/unbound.conf.d/relay.conf
+  salsactl zone --relay postfix 192.0.2.0/24 2001:db8::/48
+""".replace("FORMATS_TABLE\n", "".join(f"  {name:<14}{one.help}\n" for name, one in FORMATS.items()) + "\n")
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -49,9 +57,12 @@ def _arguments(parser: ArgumentParser) -> None:
     says.add_argument(
         "--refuse", action="store_true", help="say that there is no relay for these addresses: a null MX (RFC 7505)"
     )
+    says.add_argument("--relay", metavar="PROGRAM", choices=PROGRAMS,
+                      help=f"configuration of a relay for these addresses: {', '.join(PROGRAMS)}")  # fmt: skip
     parser.add_argument("--ttl", metavar="SECONDS", type=_ttl, default=zone_text.TTL,
                         help=f"how long answers are kept (default: {zone_text.TTL})")  # fmt: skip
-    parser.add_argument("--format", choices=("bind",), default="bind", help="master files (RFC 1035), the default")
+    parser.add_argument("--format", metavar="FORMAT", choices=tuple(FORMATS), default="bind",
+                        help="how records are printed, see above (default: bind)")  # fmt: skip
     parser.add_argument("--soa", action="store_true", help="print whole zones, with SOA and NS records; needs --ns")
     parser.add_argument(
         "--ns",
@@ -95,16 +106,23 @@ def _host(text: str) -> str:
 
 
 async def _run(given: Namespace) -> int:
+    if given.relay:
+        return _relay(given)
+    how = FORMATS[given.format]
+    if given.soa and not how.whole:
+        raise CommandError(f"--soa: {given.format} puts records into zones that stand", EX_USAGE)
+    if given.ns and not how.servers:
+        raise CommandError(f"--ns: the format {given.format} has no NS records", EX_USAGE)
     if given.soa and not given.ns:
         raise CommandError("--soa needs --ns HOST, the name server of the zones", EX_USAGE)
     mx = [zone.NULL_MX] if given.refuse else _set(given.mx)
     try:
-        zones = zone.zones_for(given.prefixes, separator=given.separator, direct=given.direct)
+        zones = zone.zones_for(given.prefixes, separator=given.separator, direct=given.direct or not how.aliases)
     except ValueError as error:
         raise CommandError(str(error), EX_USAGE) from None
     form = Form(mx, given.ttl, tuple(dict.fromkeys(given.ns)), int(time.time()) if given.soa else None)
     if given.directory is not None:
-        files = [str(_write(given.directory, one, form)) for one in zones]
+        files = [str(_write(given.directory, one, form, how)) for one in zones]
         if given.json:
             say_json({"files": files})
         else:
@@ -112,7 +130,23 @@ async def _run(given: Namespace) -> int:
     elif given.json:
         say_json({"zones": [_plain(one, form) for one in zones]})
     else:
-        say("\n\n".join("\n".join(zone_text.text(one, form)) for one in zones))
+        say("\n".join(how.lines(zones, form)))
+    return EX_OK
+
+
+def _relay(given: Namespace) -> int:
+    """Print the configuration of a relay. Raises CommandError."""
+    for option, value in (("--soa", given.soa), ("--ns", given.ns), ("--directory", given.directory)):
+        if value:
+            raise CommandError(f"{option} is about zones; --relay takes prefixes only", EX_USAGE)
+    try:
+        text = relay_config(given.relay, given.prefixes)
+    except ValueError as error:
+        raise CommandError(str(error), EX_USAGE) from None
+    if given.json:
+        say_json({"relay": given.relay, "prefixes": list(map(str, given.prefixes)), "text": text})
+    else:
+        say(text)
     return EX_OK
 
 
@@ -128,12 +162,12 @@ def _set(given: Sequence[Mx]) -> list[Mx]:
     return sorted(given, key=lambda mx: mx.preference)
 
 
-def _write(directory: Path, of: Zone, form: Form) -> Path:
-    path = directory / f"{of.name.replace('/', '-')}.zone"
+def _write(directory: Path, of: Zone, form: Form, how: Format) -> Path:
+    path = directory / f"{of.name.replace('/', '-')}{how.suffix}"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="ascii") as file:
-            file.writelines(f"{line}\n" for line in zone_text.text(of, form))
+            file.writelines(f"{line}\n" for line in how.lines([of], form))
     except FileExistsError:
         raise CommandError(f"{path} is there already", EX_NONE) from None
     except OSError as error:

@@ -19,6 +19,8 @@ from salsa_agent.cli import agent_options as options
 from salsa_agent.cli.salsactl import main as ctl
 from salsa_agent.config.file import ENTRY_KEYS, KEYS
 from salsa_agent.core.settings import Sender, Settings, Site
+from salsa_agent.oneshot.relay_config import PROGRAMS
+from salsa_agent.oneshot.zone_formats import FORMATS
 from salsa_agent.system.logs import LEVELS
 from tests.lab.run import PROJECT
 
@@ -85,6 +87,8 @@ def test_completion_of_options_and_commands(shell: str) -> None:
         assert completed(shell, "salsactl", f"salsactl --bus system --json {command} --") == wanted, command
     assert completed(shell, "salsactl", "salsactl --bus ") == {"auto", "system", "session"}
     assert completed(shell, "salsa-agent", "salsa-agent --log-level ") == set(LEVELS)
+    assert completed(shell, "salsactl", "salsactl zone --format ") == set(FORMATS)
+    assert completed(shell, "salsactl", "salsactl zone --relay ") == set(PROGRAMS)
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish"])
@@ -131,6 +135,8 @@ def test_completion_in_zsh(tmp_path: Path) -> None:
         ("salsa-agent", "salsa-agent --", AGENT),
         ("salsactl", "salsactl --", CTL),
         ("salsactl", "salsactl ", set(COMMANDS)),
+        ("salsactl", "salsactl zone --format ", set(FORMATS)),
+        ("salsactl", "salsactl zone --relay ", set(PROGRAMS)),
         *(("salsactl", f"salsactl {command} --", wanted) for command, wanted in COMMANDS.items()),
     ):
         done = subprocess.run(

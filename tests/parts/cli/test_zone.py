@@ -241,7 +241,7 @@ async def test_files_for_each_zone_and_none_replaced(tmp_path: Path) -> None:
 def test_bad_arguments_get_a_clear_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     mx = f"10:{RELAY}"
     for argv, words in (
-        (["192.0.2.0/24"], "one of the arguments --mx --refuse is required"),
+        (["192.0.2.0/24"], "one of the arguments --mx --refuse --relay is required"),
         (["192.0.2.0/24", "--mx", mx, "--refuse"], "not allowed with"),
         (["192.0.2.1/24", "--refuse"], "the prefix is 192.0.2.0/24"),
         (["192.0.2.0/33", "--refuse"], "is no IPv4 or IPv6 prefix"),

@@ -22,6 +22,8 @@ MAX_QUERY = 10_000  # bytes; socketmap_table(5)
 MAX_CLIENTS = 64  # connections
 IDLE = 120.0  # seconds without a query until a connection is ended; Postfix ends its own after 10, or 100
 ACCEPT_AGAIN = 1.0  # seconds, when there are no descriptors for one more connection
+ACCEPT_AT_ONCE = 128  # connections, in one turn of the event loop
+BACKLOG = socket.SOMAXCONN  # connections that wait; the kernel cuts it to net.core.somaxconn
 AT_A_TIME = 4  # queries of one connection that are answered before it is the others' turn
 _READ = 16_384  # bytes that are read of a connection at once
 
@@ -126,19 +128,24 @@ class _Listener:
         self._loop.add_reader(self._socket, self._accept)
 
     def _accept(self) -> None:
-        try:
-            connection, _ = self._socket.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError as error:  # no descriptors left: the client waits in the backlog
-            log.warning("socketmap: no connection can be accepted now: %s", error.strerror)
-            self._loop.remove_reader(self._socket)
-            self._again = self._loop.call_later(ACCEPT_AGAIN, self._watch)
-            return
-        connection.setblocking(False)
-        client = _Client(self, self._socketmap, _user(connection))
-        client.arrival = self._loop.create_task(client.arrive(connection))
-        self._socketmap.joined(client)
+        """Take up who waits. Whoever fills the queue with connections that he has closed again keeps nobody out."""
+        for _ in range(ACCEPT_AT_ONCE):
+            try:
+                connection, _ = self._socket.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no descriptors left: the client waits in the backlog
+                log.warning("socketmap: no connection can be accepted now: %s", error.strerror)
+                self._loop.remove_reader(self._socket)
+                self._again = self._loop.call_later(ACCEPT_AGAIN, self._watch)
+                return
+            connection.setblocking(False)
+            if _is_closed(connection):
+                connection.close()
+                continue
+            client = _Client(self, self._socketmap, _user(connection))
+            client.arrival = self._loop.create_task(client.arrive(connection))
+            self._socketmap.joined(client)
 
 
 class _Client(asyncio.BufferedProtocol):
@@ -250,10 +257,20 @@ def _user(connection: socket.socket) -> int:
     return int(form.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, form.size))[1])
 
 
+def _is_closed(connection: socket.socket) -> bool:
+    """Whether the other end has hung up and left nothing to read."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 def _inet_socket(endpoint: InetEndpoint) -> socket.socket:
     """A listening TCP socket. Raises OSError."""
     family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
-    listening = socket.create_server((endpoint.address, endpoint.port), family=family)
+    listening = socket.create_server((endpoint.address, endpoint.port), family=family, backlog=BACKLOG)
     listening.setblocking(False)
     return listening
 
@@ -266,7 +283,7 @@ def _unix_socket(endpoint: UnixEndpoint) -> socket.socket:
     mask = os.umask(0o111)  # 0666 from the first moment on; fchmod(2) on a bound socket does not reach its file
     try:
         listening.bind(str(path))
-        listening.listen()
+        listening.listen(BACKLOG)
     except OSError:
         listening.close()
         raise

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.whole import HOME
-from tests.torture import bus, dns, kernel, machine, relays  # noqa: F401  # fill the table
+from tests.torture import attacks, bus, dns, kernel, machine, relays  # noqa: F401  # fill the table
 from tests.torture.soak import Grown, Sample, judge, soak
 from tests.torture.trial import FAULTS, ROUND, A, Fault, Site, Trial, run, torture_world
 
@@ -25,6 +25,10 @@ QUICK = (
     "no descriptors left, and the host roams",
     "SIGTERM, SIGINT and SIGHUP over and over until it ends",
     "SIGKILL at a random moment and a new start, twenty times",
+    "one router advertisement a second toggles a preferred lifetime",
+    "sixty pipelining connections to the socketmap beside Postfix's",
+    "a hostile network names hosts of the VPN",
+    "a FIFO as configuration at SIGHUP, and as hosts file",
 )
 
 pytestmark = pytest.mark.timeout(180)

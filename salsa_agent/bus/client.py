@@ -27,6 +27,16 @@ _NOTHING = {
 
 _ALWAYS = {"BestRelay", "BestRelayPort", "BestRelaySource", "Relays", "Addresses", "State", "LastChanged", "Version"}
 
+# what each entry of these lists holds, as plain values; on a session bus anybody may have the name
+_ENTRIES: dict[str, dict[str, type]] = {
+    "Relays": {"host": str, "port": int, "source": str, "verdict": str},
+    "Addresses": {"address": str, "interface": str, "origin": str, "outcome": str},
+    "Senders": {"address": list, "network": str, "host": str, "port": int, "source": str, "tls": str},
+    "questions": {"name": str, "type": str, "outcome": str, "rcode": str, "server": str, "elapsed": int, "ttl": int},
+    "dropped": {"host": str, "rule": str, "reason": str},
+}
+_WHERE_THEY_APPLY: dict[str, type] = {"name": str, "reason": str, "expires": int}
+
 
 class CallError(Exception):
     """The agent or the bus refused a call; the message is its sentence, untrusted text."""
@@ -53,10 +63,11 @@ class Client:
 
     async def properties(self) -> dict[str, Any]:
         """All properties under their D-Bus names, as plain values."""
-        found = await self._call(_get_all(NAME))
-        if not isinstance(found, dict) or not found.keys() >= _ALWAYS:
-            raise CallError(f"what owns the name on {self._where} is no salsa-agent")
-        return _NOTHING | found
+        reply = await self._reply(_get_all(NAME))
+        values = reply.body[0] if reply.signature == "a{sv}" else {}
+        if not _known(values).keys() >= _ALWAYS:
+            raise self._not_the_agent()
+        return self._checked(_NOTHING | plain(values) | _known(values))
 
     async def refresh(self) -> None:
         """Have a round run; returns at its decision, or when the agent gives up waiting for it (20 s)."""
@@ -71,13 +82,15 @@ class Client:
         values = await self._values(_method("RelayFor", sender))
         names = [name for name, _ in METHODS["RelayFor"].out_args]
         if len(values) != len(names):
-            raise CallError(f"what owns the name on {self._where} is no salsa-agent")
+            raise self._not_the_agent()
         return dict(zip(names, values, strict=True))
 
     async def explain(self) -> dict[str, Any]:
         """The questions of the last round and what was dropped, as plain values."""
-        found: dict[str, Any] = await self._call(_method("Explain"))
-        return found
+        found = await self._call(_method("Explain"))
+        if not isinstance(found, dict):
+            raise self._not_the_agent()
+        return self._checked(found)
 
     async def follow(self) -> AsyncGenerator[dict[str, Any] | None, None]:
         """The properties now and after each change of any; None when the agent has left the bus, until it is back.
@@ -98,7 +111,7 @@ class Client:
         while message := await queue.get():
             if message.message_type is MessageType.METHOD_RETURN:
                 if message.reply_serial == asked and message.signature == "a{sv}":
-                    known = _NOTHING | _known(message.body[0])
+                    known = self._checked(_NOTHING | _known(message.body[0]))
                     yield known
             elif message.message_type is not MessageType.SIGNAL:
                 pass
@@ -111,7 +124,7 @@ class Client:
                 else:
                     yield None
             elif known is not None and message.sender == self._owner and (change := _change(message)):
-                known = known | change
+                known = self._checked(known | change)
                 yield known
         raise self._lost()
 
@@ -154,6 +167,11 @@ class Client:
 
     async def _values(self, message: Message, timeout: float = CALL_TIME) -> list[Any]:
         """One call: the values of its reply."""
+        values: list[Any] = plain((await self._reply(message, timeout)).body)
+        return values
+
+    async def _reply(self, message: Message, timeout: float = CALL_TIME) -> Message:
+        """One call: its reply, which is no error."""
         try:
             async with asyncio.timeout(timeout):
                 reply = await self._bus.call(message)
@@ -164,8 +182,7 @@ class Client:
         assert reply is not None
         if reply.message_type is MessageType.ERROR:
             raise self._error(reply)
-        values: list[Any] = plain(reply.body)
-        return values
+        return reply
 
     def _error(self, reply: Message) -> CallError:
         name = str(reply.error_name)
@@ -173,6 +190,17 @@ class Client:
             return NotRunning(f"no agent runs on {self._where}")
         text = str(reply.body[0]) if reply.signature.startswith("s") else ""
         return CallError(text or str(reply.error_name))
+
+    def _checked(self, values: dict[str, Any]) -> dict[str, Any]:
+        """`values`, where each entry of the lists among them is what it has to be. Raises CallError."""
+        for name, form in _ENTRIES.items():
+            entries = values.get(name, [])
+            if not isinstance(entries, list) or not all(_is_entry(entry, form) for entry in entries):
+                raise self._not_the_agent()
+        return values
+
+    def _not_the_agent(self) -> CallError:
+        return CallError(f"what owns the name on {self._where} is no salsa-agent")
 
     def _lost(self) -> NotRunning:
         return NotRunning(f"the connection to {self._where} is lost")
@@ -226,6 +254,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(one) for one in value]
     return value
+
+
+def _is_entry(entry: Any, form: dict[str, type]) -> bool:
+    return (
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(key), kind) for key, kind in form.items())
+        and all(isinstance(entry[key], kind) for key, kind in _WHERE_THEY_APPLY.items() if key in entry)
+    )
 
 
 def _method(member: str, *body: Any) -> Message:

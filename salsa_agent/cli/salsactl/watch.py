@@ -109,11 +109,11 @@ async def _watch(given: Namespace, workers: list[Latest]) -> None:
                 if properties is None:
                     warn("the agent is gone; waiting for it to come back")
                     continue
+                best = best_of(properties, given.sender)
                 if given.events:
                     for event in events(seen, properties):
                         say_json(event) if given.json else say(event_line(event))
                     seen = properties
-                best = best_of(properties, given.sender)
                 if properties["State"] == "starting" or (last and last.relay == best.relay):
                     continue
                 last = best

@@ -22,6 +22,7 @@ from prometheus_client.openmetrics import parser
 
 from salsa_agent.bus import message as wire
 from salsa_agent.bus.api import Explanation, InvalidArgs, LimitsExceeded, NoSuchRelay
+from salsa_agent.bus.codec import Value
 from salsa_agent.bus.interface import INTERFACE, PATH, PROPERTY_TYPES
 from salsa_agent.cli.salsactl.main import main
 from salsa_agent.core.model import (
@@ -215,12 +216,30 @@ async def test_a_host_that_is_none_is_refused_where_programs_read(
             ["best", "--json"],
             ["best", "--wait=5"],
             ["watch", "--exec", f"touch {ran}"],
+            ["watch", "--events"],
             ["check"],
         ):
             done = await ctl(bus, *argv, PYTHONUTF8="1")
             assert (done.status, done.out) == (1, "") or argv == ["check"], done
             assert "names a host that is none" in done.err + done.out
     assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    "argv", [["status"], ["explain"], ["best", "--sender=a@b.example"], ["watch", "--events"], ["check"], ["metrics"]]
+)
+async def test_who_has_the_name_and_is_no_agent_is_told_from_it(
+    bus: Bus, argv: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a session bus anybody may have the name: entries without what they have to hold are one line."""
+    for kind in ("relay", "asked", "sender"):
+        monkeypatch.setattr(f"salsa_agent.bus.convert.{kind}", lambda *_: {"port": Value("s", "x")})
+    async with serving(bus, replace(say.WHOLE, senders=(SenderChoice(("*",)),))) as agent:
+        agent.requests.explanation = say.EXPLAINED
+        done = await ctl(bus, *argv)
+    assert done.status == (3 if argv == ["check"] else 1)
+    assert "is no salsa-agent" in done.out + done.err
+    assert "Traceback" not in done.err
 
 
 async def on_terminal(bus: Bus, argv: list[str], columns: int = 80, **environment: str) -> str:

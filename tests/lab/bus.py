@@ -66,12 +66,14 @@ mount --bind "$1/passwd" /etc/passwd &&
 exec dbus-daemon --config-file="$1/bus.conf" --nofork --nopidfile --print-address=1
 """
 
-# dbus-broker-launch wants a socket from its parent, a journal to write to, and /run/systemd
+# dbus-broker-launch wants a socket from its parent, a journal to write to, and /run/systemd, which a container may lack
 _IN_BROKER = """\
 import os, socket, subprocess, sys
 directory = sys.argv[1]
 subprocess.run(["mount", "--bind", f"{directory}/passwd", "/etc/passwd"], check=True)
-subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/systemd"], check=True)
+covered = "/run/systemd" if os.path.isdir("/run/systemd") else "/run"
+subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", covered], check=True)
+os.makedirs("/run/systemd", exist_ok=True)
 os.mkdir("/run/systemd/journal")
 journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 journal.bind("/run/systemd/journal/socket")

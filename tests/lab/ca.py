@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+_EXPIRED = ("-not_before", "20250101000000Z", "-not_after", "20250102000000Z")
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,11 @@ class Ca:
             "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\nauthorityKeyIdentifier=keyid\n"
         )
         _openssl("req", *_KEY, "-subj", f"/CN={common_name}", "-keyout", made.key, "-out", request)
+        # OpenSSL refuses a negative -days from 3.5 on, and has no -not_before up to 3.3
+        life = ("-days", str(days)) if days > 0 or _openssl_version() < (3, 4) else _EXPIRED
         _openssl(
             *("x509", "-req", "-in", request, "-CA", self.file, "-CAkey", self._key, "-CAcreateserial"),
-            *("-days", str(days), "-extfile", extensions, "-out", made.file),
+            *(*life, "-extfile", extensions, "-out", made.file),
         )
         made.key.chmod(0o644)
         return made
@@ -62,6 +65,11 @@ class Ca:
 
 def _is_address(name: str) -> bool:
     return ":" in name or name.replace(".", "").isdigit()
+
+
+def _openssl_version() -> tuple[int, ...]:
+    said = subprocess.run(["openssl", "version"], check=True, capture_output=True, text=True, timeout=60).stdout
+    return tuple(int(number) for number in said.split()[1].split(".")[:2])
 
 
 def _openssl(*argv: str | Path) -> None:

@@ -100,7 +100,9 @@ class Home:
     @contextmanager
     def coturn(self, directory: Path, space: Netns, *addresses: str, port: int = 3478) -> Iterator[None]:
         """A STUN server in `space` at the `addresses`."""
-        argv = ["turnserver", "-n", "-p", str(port), "--no-tls", "--no-dtls", "--stun-only", "--no-cli"]
+        said = subprocess.run(["turnserver", "-h"], capture_output=True, text=True, timeout=30).stdout
+        argv = ["turnserver", "-n", "-p", str(port), "--no-tls", "--stun-only"]
+        argv += [option for option in ("--no-dtls", "--no-cli") if option in said]  # off anyway where they are gone
         argv += [f"--log-file={directory / 'coturn.log'}", "--simple-log", f"--pidfile={directory / 'coturn.pid'}"]
         for address in addresses:
             argv += ["-L", address]

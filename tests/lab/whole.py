@@ -235,7 +235,12 @@ class World:
             self.host,
             ["busctl", f"--address={self.bus.address}", "--json=short", "monitor", f"--match=path='{PATH}'"],
         )
-        monitor.wait_for("Monitoring")
+        # from systemd 257 on it no longer says with --json when it has begun: it has, once it shows a signal of ours
+        probe = ["busctl", f"--address={self.bus.address}", "emit", PATH, "org.salsa.Lab", "Probe"]
+        until(
+            lambda: self.host.run(*probe) and monitor.out,
+            lambda seen: '"Probe"' in seen,
+        )
         return monitor
 
 

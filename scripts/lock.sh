@@ -16,6 +16,6 @@ for extra in run test fuzz; do
 	"$venv/bin/pip-compile" --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate --no-emit-index-url \
 		--no-emit-find-links $options --output-file "requirements/$extra.txt" pyproject.toml || fail 1 "requirements/$extra.txt could not be made"
 	# the extra `fuzz` names the project itself, which is not installed from anywhere
-	sed -i -e '/^# WARNING/,/^salsa-agent @/d' "requirements/$extra.txt"
+	sed -i -e '/^# WARNING/,/^salsa-agent @/d' -e '/^# The following packages are considered to be unsafe/d' "requirements/$extra.txt"
 done
 say "requirements/*.txt are new; see what changed with: git diff requirements"

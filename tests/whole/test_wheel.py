@@ -1,0 +1,114 @@
+"""What `pip install salsa-agent` brings: the wheel's metadata, its commands in an environment of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.metadata import Metadata
+
+from salsa_agent import __version__
+from tests.lab.run import PROJECT
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that are under version control, or would be, without what builds leave behind."""
+    tree = tmp_path_factory.mktemp("source") / "tree"
+    tree.mkdir()
+    listed = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60).stdout
+    for name in filter(None, names.split("\0")):
+        if (PROJECT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_bytes((PROJECT / name).read_bytes())
+            (tree / name).chmod((PROJECT / name).stat().st_mode & 0o755)
+    return tree
+
+
+def build(tree: Path, kind: str, to: Path) -> Path:
+    """Build a `wheel` or an `sdist` with the tests' own setuptools; its file."""
+    words = f"from setuptools.build_meta import build_{kind} as build; import sys; print(build(sys.argv[1]))"
+    to.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-c", words, str(to)], cwd=tree, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return to / done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path) -> Path:
+    return build(source, "wheel", source.parent / "dist")
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A virtual environment with the wheel, which finds the libraries of the tests' environment."""
+    venv = tmp_path_factory.mktemp("venv")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True, timeout=120)
+    site = next(venv.glob("lib/python3*/site-packages"))
+    install = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "--python", str(venv / "bin/python")]
+    subprocess.run([*install, "install", "--no-deps", "--no-index", str(wheel)], check=True, timeout=120)
+    libraries = next(path for path in map(Path, sys.path) if (path / "dbus_next").is_dir())
+    for name in ("dbus_next", "dns", "pyroute2"):
+        (site / name).symlink_to(libraries / name)
+    yield venv
+
+
+def test_metadata_is_valid_and_names_the_licence_by_its_expression(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        info = f"salsa_agent-{__version__}.dist-info"
+        metadata = Metadata.from_email(archive.read(f"{info}/METADATA"), validate=True)
+        assert f"{info}/licenses/LICENSE" in archive.namelist()
+        names = archive.namelist()
+    assert metadata.license_expression == "Apache-2.0"
+    assert metadata.version.public == __version__
+    assert metadata.description_content_type == "text/markdown"
+    assert metadata.classifiers
+    assert {name.split("/")[0] for name in names} == {"salsa_agent", info}
+
+
+def test_metadata_names_the_pythons_that_the_program_runs_on(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"salsa_agent-{__version__}.dist-info/METADATA")
+    metadata = Metadata.from_email(text, validate=True)
+    named = {one.rpartition(" ")[2] for one in metadata.classifiers or () if one.startswith("Programming Language")}
+    assert metadata.requires_python is not None
+    for minor in range(9, 17):
+        assert (f"3.{minor}" in named) == metadata.requires_python.contains(f"3.{minor}.1"), minor
+
+
+@pytest.mark.parametrize(
+    "argv", [["bin/salsa-agent"], ["bin/salsactl"], ["bin/python", "-m", "salsa_agent"]], ids=lambda argv: argv[-1]
+)
+def test_the_wheel_s_commands_work_in_an_environment_of_their_own(installed: Path, argv: list[str]) -> None:
+    done = subprocess.run(
+        [str(installed / argv[0]), *argv[1:], "--version"],
+        cwd=installed, capture_output=True, text=True, check=False, timeout=60, env={"PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(f"{__version__}\n")
+    assert "__main__" not in done.stdout
+
+
+def test_python_m_is_the_command(installed: Path) -> None:
+    argv = [str(installed / "bin/python"), "-m", "salsa_agent", "--help"]
+    said = subprocess.run(argv, cwd=installed, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert said.startswith("usage: salsa-agent ")
+
+
+def test_the_source_distribution_is_the_whole_tree(source: Path) -> None:
+    archive = build(source, "sdist", source.parent / "dist")
+    with tarfile.open(archive) as opened:
+        got = {name.partition("/")[2] for name in opened.getnames()}
+    files = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
+    made = {path for path in files if path.startswith(("build/", "salsa_agent.egg-info/"))}
+    assert files - made - {".gitignore"} <= got

@@ -1,9 +1,9 @@
 # shellcheck shell=sh
 # tell in a minute what the agent does, with the agent itself in networks of its own: ./run demo [--fast]
 
+lack dbus-daemon dbus-daemon
+lack ip iproute2
 ensure_venv
-have dbus-daemon || need dbus-daemon
-have ip || need iproute2
 
 # works OPTION…: can a program have a network of its own that way?
 works() {

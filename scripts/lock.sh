@@ -2,8 +2,7 @@
 # write requirements/*.txt anew, the very files that pyproject.toml's libraries are taken from: ./run lock
 
 find_python
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+temporary
 "$python" -m venv "$work/venv" || fail 1 "a virtual environment could not be made"
 venv=$work/venv
 pip install "pip-tools>=7,<8" || fail 1 "pip-tools could not be installed; is the Python package index within reach?"

@@ -5,18 +5,19 @@
 # all runs that can; the end says in a line each what could not, and how it can.
 all=${CI-}${SALSA_REQUIRE_ALL-}
 is_root || [ -z "$all" ] || fail 1 "CI=1 asks for every test, and some of them need root; type: sudo CI=1 ./run tests${*:+ $*}"
-ensure_venv test
 packages=$(sed -n 's/^\([a-z][^ ]*\) .*/\1/p' scripts/test-packages)
 if is_root; then
+	# before the environment, so that all packages that are missing are named and installed at once
 	# shellcheck disable=SC2086
-	need $packages
+	need_what_there_is $packages
 	# shellcheck disable=SC2046
 	unpack $(sed -n 's/^\([a-z][^ ]*\) .*/\1/p' scripts/test-packages-unpacked)
 elif have dpkg-query; then
 	# shellcheck disable=SC2086
 	missing=$(lacking $packages)
-	[ -z "$missing" ] || say "run: tests that need these packages cannot run; for them type: sudo apt-get install --no-install-recommends$missing"
+	[ -z "$missing" ] || say "run: tests that need these packages cannot run; for them $(as_root "apt-get install --no-install-recommends$missing")"
 fi
+ensure_venv test
 
 if [ $# -eq 0 ]; then
 	bin=$venv/bin

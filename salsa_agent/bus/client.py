@@ -61,6 +61,10 @@ class Client:
             return True
         return NAME in await self._daemon("ListActivatableNames", "")
 
+    async def owner(self) -> int:
+        """The process that owns the name, as the bus knows it. Raises NotRunning when nobody does."""
+        return int(await self._daemon("GetConnectionUnixProcessID", "s", NAME))
+
     async def properties(self) -> dict[str, Any]:
         """All properties under their D-Bus names, as plain values."""
         reply = await self._reply(_get_all(NAME))

@@ -19,6 +19,40 @@ fail() {
 	exit "$status"
 }
 
+# because TEXT [DIRECTORY]: why a program that writes there failed, in a few words of what it printed
+because() {
+	# not every program says so: venv hides what its children printed
+	if [ -n "${2-}" ] && [ "$(df -Pk "$2" 2>/dev/null | awk 'NR == 2 { print $4 }')" -lt 1024 ] 2>/dev/null; then
+		printf 'the disk is full'
+		return
+	fi
+	case $1 in
+	*'No space left on device'* | *'Errno 28'*) printf 'the disk is full' ;;
+	*'Disk quota exceeded'*) printf 'the disk quota is used up' ;;
+	*'Read-only file system'*) printf 'the file system is read-only' ;;
+	*) printf '%s\n' "$1" | awk '/[^ \t]/ { last = $0 } /^(E|ERROR|Error): ?/ { error = $0 } END { print error ? error : last }' | tr -d '\000-\037' | cut -c 1-200 ;;
+	esac
+}
+
+# temporary: set `work` to a new directory for temporary files, which goes when the shell ends
+temporary() {
+	work=$(mktemp -d 2>/dev/null) ||
+		fail 1 "no temporary directory can be made in ${TMPDIR:-/tmp} (read-only, or full?); name another: TMPDIR=/path ./run"
+	trap 'rm -rf "$work"' EXIT
+	trap 'exit 130' HUP INT TERM
+}
+
+# as_root WORDS: what to type so that root runs them
+as_root() {
+	if is_root; then
+		printf 'type: %s' "$*"
+	elif have sudo; then
+		printf 'type: sudo %s' "$(printf '%s' "$*" | sed 's/ && / \&\& sudo /g')"
+	else
+		printf 'as root, type: %s' "$*"
+	fi
+}
+
 is_root() {
 	[ "$(id -u)" -eq 0 ]
 }

@@ -15,6 +15,16 @@ lacking() {
 	done
 }
 
+# lack PROGRAM PACKAGE: if there is no such program, its package is wanted
+lack() {
+	have "$1" || wanted="${wanted-} $2"
+}
+
+# old_lists: are apt's lists of packages missing, or older than a day?
+old_lists() {
+	! ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1 || [ -z "$(find /var/lib/apt/lists/partial -maxdepth 0 -mtime -1 2>/dev/null)" ]
+}
+
 # need PACKAGE…: see to it that these are installed, or name the command that does it, and end
 need() {
 	have dpkg-query || {
@@ -24,10 +34,31 @@ need() {
 	missing=$(lacking "$@")
 	[ -n "$missing" ] || return 0
 	command="apt-get install --no-install-recommends$missing"
-	is_root || fail 1 "packages are missing; type: sudo $command"
+	! old_lists || command="apt-get update && $command"
+	is_root || fail 1 "packages are missing; $(as_root "$command")"
 	say "installing$missing"
 	# in a shell of its own: its traps put everything back, however it ends
-	(quiet_apt "$missing") || fail 1 "the packages could not be installed; see for yourself: $command"
+	said=$(quiet_apt "$missing" 2>&1) || fail 1 "the packages could not be installed: $(because "$said"); see for yourself: $command"
+}
+
+# need_what_there_is PACKAGE…: the same for those that this release has; the others are named
+need_what_there_is() {
+	if ! have apt-cache || ! have dpkg-query || ! is_root; then
+		need "$@"
+		return
+	fi
+	[ -n "$(lacking "$@")" ] || return 0
+	! old_lists || apt-get -qq -o DPkg::Lock::Timeout=300 update </dev/null >/dev/null 2>&1 || :
+	there=
+	for package in $(lacking "$@"); do
+		if [ -n "$(apt-cache show "$package" 2>/dev/null)" ]; then
+			there="$there $package"
+		else
+			say "run: this release has no package $package; tests that need it cannot run"
+		fi
+	done
+	# shellcheck disable=SC2086
+	[ -z "$there" ] || need $there
 }
 
 # quiet_apt "PACKAGE…": the installation itself
@@ -46,10 +77,11 @@ quiet_apt() {
 	[ -z "$units" ] || ! have systemctl || systemctl --quiet mask $units
 	export DEBIAN_FRONTEND=noninteractive
 	apt="apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0"
+	installed=0
 	# shellcheck disable=SC2086
 	$apt install -y --no-install-recommends $1 </dev/null >/dev/null 2>&1 || {
-		$apt update </dev/null
-		$apt install -y --no-install-recommends $1 </dev/null >/dev/null
+		$apt update </dev/null || : # one source of several may be out of reach
+		$apt install -y --no-install-recommends $1 </dev/null >/dev/null || installed=1
 	}
 	if [ -n "$units" ] && have systemctl; then
 		# shellcheck disable=SC2086
@@ -58,6 +90,7 @@ quiet_apt() {
 			systemctl --quiet disable "$unit" >/dev/null 2>&1 || :
 		done
 	fi
+	return $installed
 }
 
 # the services that come with some of these packages, by scripts/test-packages

@@ -20,20 +20,34 @@ find_python() {
 		found=${found:-$python}
 	done
 	if [ -n "$found" ] && have dpkg-query; then
-		need "python$("$found" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
+		wanted="${wanted-} python$("$found" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
 	elif have dpkg-query; then
-		need python3-venv
+		wanted="${wanted-} python3-venv"
 	fi
+	need_wanted
 	for python in ${found:+"$found"} /usr/bin/python3; do
 		! { suits "$python" && makes_venvs "$python"; } || return 0
 	done
 	fail 1 "no Python from 3.11 to 3.14 with the venv module was found; install one, or name it: PYTHON=/path/to/python3 ./run"
 }
 
+# need_wanted: install, or name in one command, what was found to be missing so far
+need_wanted() {
+	# shellcheck disable=SC2086
+	[ -z "${wanted-}" ] || need $wanted
+	wanted=
+}
+
 # ensure_venv [EXTRA]: the virtual environment stands and has what pyproject.toml names now.
 # One that SALSA_VENV names is taken as it is; with SALSA_PYTHON it is another one, of this interpreter.
+# What `lack` noted is installed first, and named in one command with what the environment itself takes.
 ensure_venv() {
-	[ -z "${SALSA_VENV-}" ] || return 0
+	if [ -n "${SALSA_VENV-}" ]; then
+		suits "$venv/bin/python" ||
+			fail 1 "SALSA_VENV: $SALSA_VENV is no virtual environment of a Python from 3.11 to 3.14 whose programs can be run"
+		need_wanted
+		return
+	fi
 	suffix=
 	lock=requirements/${1:-run}.txt
 	if [ -n "${SALSA_PYTHON-}" ]; then
@@ -44,22 +58,26 @@ ensure_venv() {
 	fi
 	[ -z "$suffix" ] || venv=$cache/venv$suffix
 	stamp="$venv/salsa-${1:-run}"
-	wanted=$(cksum <"$lock")
+	hashes=$(cksum <"$lock")
 	[ ! -x "$venv/bin/python" ] || "$venv/bin/python" -c '' 2>/dev/null || rm -rf "$venv" # its Python is gone
-	if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && [ -x "$venv/bin/salsa-agent" ]; then
+	if [ "$(cat "$stamp" 2>/dev/null)" = "$hashes" ] && [ -x "$venv/bin/salsa-agent" ]; then
+		need_wanted
 		return 0
 	fi
-	if [ ! -x "$venv/bin/pip" ]; then
+	if [ ! -e "$venv/bin/pip" ]; then
 		find_python
+		need_wanted
 		say "making a virtual environment in $venv with $python ($("$python" -V))"
-		"$python" -m venv --clear "$venv" || fail 1 "the virtual environment could not be made in $venv"
+		said=$("$python" -m venv --clear "$venv" 2>&1) || fail 1 "the virtual environment could not be made in $venv: $(because "$said" "$venv")"
 	fi
+	[ -x "$venv/bin/pip" ] || fail 1 "no program can be run from $venv (noexec?); put the project on a file system that allows it"
+	need_wanted
 	say "installing the libraries of $lock into $venv"
 	# of the very files that the lock names by their hashes, and as they come: nothing is built here
-	pip install --require-hashes --no-deps --only-binary :all: --requirement "$lock" ||
-		fail 1 "the libraries could not be installed; is the Python package index within reach?"
+	said=$(pip install --require-hashes --no-deps --only-binary :all: --requirement "$lock" 2>&1) ||
+		fail 1 "the libraries could not be installed: $(because "$said"); is the Python package index within reach?"
 	link_project
-	printf '%s\n' "$wanted" >"$stamp"
+	printf '%s\n' "$hashes" >"$stamp"
 }
 
 # link_project: the virtual environment runs the program from this directory

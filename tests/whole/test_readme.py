@@ -116,7 +116,7 @@ def test_each_link_leads_somewhere() -> None:
 
 
 def test_what_run_says_is_what_the_readme_shows() -> None:
-    guide = (PROJECT / "scripts" / "lib" / "guide.sh").read_text()
+    guide = (PROJECT / "scripts" / "lib" / "guide.py").read_text()
     (shown,) = (text for kind, text in BLOCKS if text.startswith("salsa-agent runs"))
     for words in (
         "salsa-agent runs, on",

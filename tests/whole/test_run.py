@@ -79,28 +79,104 @@ def test_run_passes_options_and_exit_status_of_the_agent(tmp_path: Path) -> None
     assert "static.relay" in done.stderr
 
 
-@pytest.mark.parametrize("home", ["", "/nonexistent"])
-def test_run_says_how_to_ask_and_ends_at_ctrl_c(tmp_path: Path, home: str) -> None:
+@pytest.fixture(scope="module")
+def no_busctl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for PATH with everything but busctl."""
+    directory = tmp_path_factory.mktemp("bin")
+    for program in Path("/usr/bin").iterdir():
+        if program.name != "busctl":
+            (directory / program.name).symlink_to(program)
+    return directory
+
+
+@pytest.mark.parametrize(("home", "busctl"), [("", True), ("/nonexistent", True), ("/nonexistent", False)])
+def test_run_says_how_to_ask_and_ends_at_ctrl_c(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, no_busctl: Path, home: str, busctl: bool
+) -> None:
     log = tmp_path / "log"
+    venv = tmp_path_factory.mktemp("it's") / "venv"  # a path with an apostrophe, as some people's directories have
+    venv.symlink_to(sys.prefix)
     environment = {
         "HOME": home,
         "TMPDIR": str(tmp_path),
         "DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nonexistent/bus",
         "DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent/bus",
+        "SALSA_VENV": str(venv),
     }
+    if not busctl:
+        environment["PATH"] = str(no_busctl)
+    ip = shutil.which("ip") or "ip"
     with (
         Netns() as space,
-        running(["ip", "netns", "exec", space.name, str(PROJECT / "run")], log, **environment) as agent,
+        running([ip, "netns", "exec", space.name, str(PROJECT / "run")], log, **environment) as agent,
     ):
         until(lambda: "Ctrl-C" in log.read_text(), "it tells how to ask")
-        commands = re.findall(r"^  (busctl .*BestRelay|\S*salsactl .*status)$", log.read_text(), re.MULTILINE)
-        assert len(commands) == 2
-        asked = subprocess.run(["sh", "-c", commands[0]], capture_output=True, text=True, check=True, timeout=30)
-        assert asked.stdout == 's ""\n'
-        assert "offline" in subprocess.run(["sh", "-c", commands[1]], capture_output=True, text=True, timeout=30).stdout
+        commands = re.findall(r"^  (busctl .*BestRelay|\S*salsactl'? .*status)$", log.read_text(), re.MULTILINE)
+        assert len(commands) == (2 if busctl else 1)
+        if busctl:
+            asked = subprocess.run(["sh", "-c", commands[0]], capture_output=True, text=True, check=True, timeout=30)
+            assert asked.stdout == 's ""\n'
+        said = subprocess.run(["sh", "-c", commands[-1]], capture_output=True, text=True, timeout=30)
+        assert "offline" in said.stdout, said.stderr
         os.killpg(agent.pid, signal.SIGINT)
         assert agent.wait(PATIENCE) == 0
         until(lambda: os.listdir(tmp_path) == ["log"], "nothing is left")
+
+
+# sh -euc, arguments: a directory to run in; the commands before, in a mount namespace of its own
+ALONE = 'cd "$1" && eval "$2" && exec ./run'
+
+
+def alone(tree: Path, before: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`./run` in a copy of the project, without SALSA_VENV unless it is given."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("SALSA_VENV", "SALSA_CACHE")}
+    argv = ["unshare", "--mount", "sh", "-euc", ALONE, "sh", str(tree), before]
+    return subprocess.run(
+        argv, env=kept | environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120
+    )
+
+
+@pytest.mark.needs("namespaces")
+@pytest.mark.parametrize("sudo", [True, False])
+def test_run_names_all_missing_packages_in_one_command(tmp_path: Path, sudo: bool) -> None:
+    stubs = tmp_path / "bin"
+    stubs.mkdir()
+    for name in ("sh", "env", "dirname", "find", "ls", "sed", "mount", "readlink", "cksum", "cat"):
+        (stubs / name).symlink_to(f"/usr/bin/{name}")
+    for name, text in {"id": "echo 1000", "dpkg-query": "exit 1", "sudo": "exit 1"}.items():
+        if name != "sudo" or sudo:
+            (stubs / name).write_text(f"#!/bin/sh\n{text}\n")
+            (stubs / name).chmod(0o755)
+    python = "mount --bind /bin/false $(readlink -f /usr/bin/python3); mount -t tmpfs tmpfs /var/lib/apt/lists"
+    done = alone(copy(tmp_path), f"{python}; PATH={stubs}")
+    wanted = "apt-get install --no-install-recommends dbus-daemon python3-venv\n"
+    by_sudo = f"run: packages are missing; type: sudo apt-get update && sudo {wanted}"
+    assert done.stderr == (by_sudo if sudo else f"run: packages are missing; as root, type: apt-get update && {wanted}")
+    assert done.returncode == 1
+
+
+@pytest.mark.needs("namespaces")
+@pytest.mark.parametrize(
+    ("before", "environment", "said"),
+    [
+        ("mkdir .venv; mount -t tmpfs -o size=64k tmpfs .venv", {}, "could not be made in .*: the disk is full"),
+        ("mkdir .venv; mount -t tmpfs -o ro tmpfs .venv", {}, "could not be made in .*: the file system is read-only"),
+        ("mkdir .venv; mount -t tmpfs -o noexec tmpfs .venv", {}, "no program can be run from .*noexec"),
+        ("", {"SALSA_VENV": "/nonexistent"}, "SALSA_VENV: /nonexistent is no virtual environment"),
+        ("", {"SALSA_VENV": sys.prefix, "TMPDIR": "/proc"}, "no temporary directory can be made in /proc"),
+        ("echo no-such==1 --hash=sha256:00 >requirements/run.txt", {"PIP_NO_INDEX": "1"},
+         "the libraries could not be installed: .*index within reach"),
+    ],
+    ids=["full", "readonly", "noexec", "venv", "tmp", "pip"],
+)  # fmt: skip
+def test_run_says_in_one_sentence_what_is_wrong(
+    tmp_path: Path, before: str, environment: dict[str, str], said: str
+) -> None:
+    done = alone(copy(tmp_path), before, **environment)
+    lines = [line for line in done.stderr.splitlines() if not re.match("(making|installing) ", line)]
+    assert len(lines) == 1, done.stderr
+    assert re.match(f"run: .*{said}", lines[0])
+    assert done.returncode == 1
 
 
 SKIPS = """
@@ -187,6 +263,7 @@ APT = """#!/bin/sh
 readlink /etc/systemd/system/unbound.service >>/root/seen
 rm /etc/resolv.conf
 ln -s /run/nowhere /etc/resolv.conf
+[ ! -e /root/fail ] || { echo "E: Unable to locate package unbound" >&2; exit 100; }
 [ ! -e /root/hang ] || { touch /root/hangs; sleep 100; }
 """
 
@@ -218,6 +295,18 @@ def test_run_installs_packages_without_starting_services_or_losing_name_servers(
     assert "salsa" not in laptop.run("ls", "-a", "/etc")
 
 
+def test_run_installation_that_fails_is_one_sentence_and_a_failure(laptop: Booted) -> None:
+    laptop.run("touch", "/root/fail")
+    done = laptop.result(*NEED)
+    laptop.run("rm", "/root/fail")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert lines[0] == "installing unbound"
+    assert lines[1].startswith("run: the packages could not be installed: E: Unable to locate package unbound;")
+    assert len(lines) == 2
+    assert laptop.run("cat", "/etc/resolv.conf") == "nameserver 192.0.2.53\n"
+
+
 def test_run_interrupted_installation_puts_things_back(laptop: Booted) -> None:
     laptop.run("touch", "/root/hang")
     with subprocess.Popen([*laptop.enter, *NEED], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
@@ -238,7 +327,7 @@ def test_run_names_the_command_when_it_may_not_install() -> None:
     words = f"cd {PROJECT} && . scripts/lib/common.sh && need no-such-package"
     done = subprocess.run([*argv, words], capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
-    assert done.stderr.endswith("type: sudo apt-get install --no-install-recommends no-such-package\n")
+    assert re.search(r"type: .*apt-get install --no-install-recommends no-such-package\n$", done.stderr)
 
 
 @pytest.mark.parametrize("name", ["test-packages", "test-packages-unpacked"])
@@ -254,6 +343,7 @@ def test_run_scripts_pass_shellcheck() -> None:
         *PROJECT.glob("scripts/**/*.sh"),
         PROJECT / "run",
         PROJECT / ".ci/run",
+        PROJECT / "debian/salsa-agent.postinst",
         PROJECT / "debian/salsa-agent.postrm",
     ]
     done = subprocess.run(["shellcheck", *map(str, scripts)], cwd=PROJECT, capture_output=True, text=True, timeout=60)

@@ -4,7 +4,8 @@
 . scripts/lib/layout.sh
 . scripts/lib/stage.sh
 
-[ -n "$DESTDIR" ] || is_root || [ -w "$PREFIX" ] || fail 1 "$PREFIX is not yours to write; type: sudo ./run install"
+writable "${DESTDIR:-$PREFIX}" || fail 1 "${DESTDIR:-$PREFIX} is not yours to write; $(as_root ./run install)"
+! packaged || fail 1 "the Debian package salsa-agent has its unit, policy and user here; remove it first: apt-get purge salsa-agent"
 prepare
 if [ -f "$DESTDIR$manifest" ]; then
 	say "removing the version that is installed"
@@ -14,7 +15,14 @@ place
 if live; then
 	systemd-sysusers "$sysusersdir/salsa-agent.conf"
 	tell_system
-	say "installed; to start it now and with the machine, type: systemctl enable --now salsa-agent"
+	if systemctl --quiet is-active salsa-agent.service; then
+		systemctl restart salsa-agent.service || fail 1 "installed, but the agent that ran does not start again; see: journalctl -u salsa-agent"
+		say "installed; the agent that ran was started again, as this version"
+	else
+		say "installed; to start it now and with the machine, type: systemctl enable --now salsa-agent"
+	fi
+elif [ -z "$DESTDIR" ] && is_root && [ ! -d /run/systemd/system ]; then
+	say "installed below $PREFIX; systemd does not run here: start $bindir/salsa-agent by what does, as a user without privileges"
 elif [ -z "$DESTDIR" ]; then
 	say "installed below $PREFIX; systemd, D-Bus and NetworkManager look for their files below /usr, /usr/local and /etc"
 fi

@@ -5,11 +5,21 @@
 . scripts/lib/stage.sh
 
 [ -f "$DESTDIR$manifest" ] || fail 1 "nothing is installed: there is no $DESTDIR$manifest"
-if live; then
+[ -w "$DESTDIR$manifest" ] || fail 1 "$DESTDIR$manifest is not yours to remove; $(as_root ./run uninstall)"
+enabled=
+if live && packaged; then
+	# the Debian package came later: user and service are its own, and go on from its files
+	! systemctl --quiet is-enabled salsa-agent.service || enabled=1
+elif live; then
 	systemctl --quiet disable --now salsa-agent.service 2>/dev/null || :
 fi
 remove_installed
-if live; then
+if live && packaged; then
+	tell_system
+	[ -z "$enabled" ] || systemctl --quiet reenable salsa-agent.service
+	systemctl try-restart salsa-agent.service
+	say "removed; the Debian package salsa-agent keeps its user and its service"
+elif live; then
 	tell_system
 	if id salsa-agent >/dev/null 2>&1; then
 		userdel salsa-agent

@@ -46,6 +46,25 @@ live() {
 	[ -z "$DESTDIR" ] && is_root && [ -d /run/systemd/system ] && { [ "$PREFIX" = /usr ] || [ "$PREFIX" = /usr/local ]; }
 }
 
+# is the Debian package on this system, or what it left for its purge? Unit, policy and user are its own then.
+packaged() {
+	have dpkg-query && [ -z "$DESTDIR" ] || return 1
+	case $PREFIX,$(dpkg-query -W -f='${db:Status-Status}' salsa-agent 2>/dev/null) in
+	*, | *,not-installed) return 1 ;;
+	/usr,* | /usr/local,*) return 0 ;;
+	*) return 1 ;;
+	esac
+}
+
+# may PATH be made or written to by this user?
+writable() {
+	nearest=$1
+	while [ ! -e "$nearest" ]; do
+		nearest=$(dirname "$nearest")
+	done
+	[ -d "$nearest" ] && [ -w "$nearest" ]
+}
+
 # have systemd and the message bus read their files again
 tell_system() {
 	systemctl daemon-reload

@@ -34,9 +34,7 @@ put_tree() {
 # prepare: what can fail, before anything is touched
 prepare() {
 	umask 022
-	work=$(mktemp -d)
-	trap 'rm -rf "$work"' EXIT
-	trap 'exit 130' HUP INT TERM
+	temporary
 	list=$work/manifest
 	: >"$list"
 	find_system_python
@@ -91,12 +89,11 @@ gather() {
 # fetch DIRECTORY: the libraries, plain Python only, so that they suit every machine and every Python from 3.11 on
 fetch() {
 	say "fetching the libraries"
-	mkdir -p "$cache"
-	fetched=$(mktemp -d "$cache/fetched.XXXXXX")
-	pip install --target "$fetched" --no-compile --only-binary :all: --platform any --implementation py --abi none \
-		--python-version 3.11 --require-hashes --no-deps --requirement requirements/run.txt || {
+	{ mkdir -p "$cache" && fetched=$(mktemp -d "$cache/fetched.XXXXXX"); } 2>/dev/null || fail 1 "$cache cannot be written to (read-only, or full?)"
+	said=$(pip install --target "$fetched" --no-compile --only-binary :all: --platform any --implementation py --abi none \
+		--python-version 3.11 --require-hashes --no-deps --requirement requirements/run.txt 2>&1) || {
 		rm -rf "$fetched"
-		fail 1 "the libraries could not be fetched; is the Python package index within reach?"
+		fail 1 "the libraries could not be fetched: $(because "$said"); is the Python package index within reach?"
 	}
 	# commands are made here; of a library's metadata its name, version and licence stay
 	rm -rf "${fetched:?}/bin"

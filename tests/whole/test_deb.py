@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,16 +23,24 @@ UNIT = "salsa-agent.service"
 NOT_OURS = (
     r"^/(proc|sys|dev|run|tmp|var/(lib/dpkg|log|cache|backups)|root/|etc/(passwd|shadow|group|gshadow)-?$|etc/netns)"
 )
+# all files, without looking into those directories; names are printed without what is no UTF-8
+PRUNED = r"\( -path /proc -o -path /tmp -o -path /root -o -path /run -o -path /var/log \) -prune"
+FIND = f"find / -xdev {PRUNED} -o -print | iconv -c -f UTF-8 -t UTF-8"
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.needs("boot")]
+
+
+def copy(tree: Path) -> None:
+    """The project, without its tests."""
+    shutil.copytree(
+        PROJECT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
+    )
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = tmp_path_factory.mktemp("deb") / "tree"
-    shutil.copytree(
-        PROJECT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
-    )
+    copy(tree)
     run("deb", cwd=tree)
     return tree / f"dist/salsa-agent_{__version__}_all.deb"
 
@@ -69,13 +80,14 @@ def dpkg(machine: Booted, *argv: str) -> None:
 
 
 def files(machine: Booted) -> set[str]:
-    found = machine.run("sh", "-c", f"find / -xdev | grep -vE '{NOT_OURS}'")
+    found = machine.run("sh", "-c", f"{FIND} | grep -avE '{NOT_OURS}'", timeout=120)
     return set(found.splitlines())
 
 
 def below() -> set[str]:
     """What is on the machine below the overlay, where others may work meanwhile."""
-    return set(subprocess.run(["find", "/", "-xdev"], capture_output=True, text=True, timeout=60).stdout.splitlines())
+    # names of files are bytes: somebody's tests may have made some that are no UTF-8
+    return set(subprocess.run(["sh", "-c", FIND], capture_output=True, timeout=120).stdout.decode().splitlines())
 
 
 def accounts(machine: Booted) -> str:
@@ -92,6 +104,24 @@ def test_deb_needs_no_certain_python_and_no_architecture(package: Path) -> None:
     assert ".so" not in listed
 
 
+def test_deb_is_built_without_a_network_and_to_the_same_bytes(package: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "elsewhere"
+    copy(tree)
+    build = "umask 077; exec unshare --net ./run deb"
+    environment = {**os.environ, "SALSA_VENV": sys.prefix, "SALSA_CACHE": str(PROJECT / "build"), "TZ": "Asia/Tokyo"}
+    subprocess.run(["sh", "-c", build], cwd=tree, check=True, env=environment, timeout=240)
+    assert (tree / "dist" / package.name).read_bytes() == package.read_bytes()
+
+
+def test_deb_has_what_the_readme_links_to(package: Path) -> None:
+    listed = subprocess.run(["dpkg-deb", "-c", str(package)], check=True, capture_output=True, text=True).stdout
+    links = re.findall(r"\]\(([^):#]+)[^):]*\)", (PROJECT / "README.md").read_text())
+    assert "docs/laptop.md" in links
+    for link in links:
+        assert f" ./usr/share/doc/salsa-agent/{link}\n" in listed, link
+    assert " ./usr/share/doc/salsa-agent/examples/tray.py\n" in listed
+
+
 def test_deb_is_installed_upgraded_removed_and_leaves_nothing(machine: Booted) -> None:
     before, people = files(machine), accounts(machine)
 
@@ -103,6 +133,9 @@ def test_deb_is_installed_upgraded_removed_and_leaves_nothing(machine: Booted) -
     assert machine.run("salsactl", "best").strip() == f"{RELAY}:25"
     assert machine.run("sh", "-c", "ls /usr/lib/salsa-agent/salsa_agent/core/__pycache__").count(".pyc") > 5, "compiled"
     assert "salsa-agent" in accounts(machine)
+    assert machine.show(UNIT, "NRestarts") == "0", "the bus knew the user when the service was started"
+    for command in ("salsa-agent", "salsactl"):
+        assert machine.run("head", "-n", "1", f"/usr/bin/{command}") == "#!/usr/bin/python3 -IS\n"
     first = machine.show(UNIT, "MainPID")
 
     dpkg(machine, "--install", "/root/newer.deb")
@@ -118,3 +151,68 @@ def test_deb_is_installed_upgraded_removed_and_leaves_nothing(machine: Booted) -
     assert sorted(before - files(machine)) == []
     assert accounts(machine) == people
     assert "salsa" not in machine.run("ls", "/run")
+
+
+@pytest.fixture(scope="module")
+def checkout(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
+    """A machine with the package at hand and a copy of the project, whose libraries are there: it has no network."""
+    files = tmp_path_factory.mktemp("checkout")
+    root = files / "root"
+    root.mkdir(mode=0o700)
+    shutil.copy(package, root / "salsa.deb")
+    copy(root / "project")
+    (root / "venv/bin").mkdir(parents=True)
+    (root / "venv/bin/python").symlink_to("/usr/bin/python3")
+    for libraries in (PROJECT / "build").glob("libraries-*"):
+        shutil.copytree(libraries, root / "cache" / libraries.name)
+    with Booted(files) as booted:
+        booted.run("rm", "-f", "/usr/sbin/policy-rc.d")
+        yield booted
+
+
+def in_checkout(machine: Booted, verb: str) -> subprocess.CompletedProcess[str]:
+    words = f"cd /root/project && SALSA_VENV=/root/venv SALSA_CACHE=/root/cache exec ./run {verb}"
+    return machine.result("sh", "-c", words, timeout=120)
+
+
+def active(machine: Booted) -> bool:
+    return machine.show(UNIT, "ActiveState") == "active"
+
+
+def test_install_starts_an_agent_that_runs_again_and_spares_the_package(checkout: Booted) -> None:
+    people = accounts(checkout)
+    done = in_checkout(checkout, "install")
+    assert (done.returncode, "systemctl enable --now salsa-agent" in done.stdout) == (0, True), done.stdout
+    checkout.run("systemctl", "enable", "--now", UNIT)
+    first = checkout.show(UNIT, "MainPID")
+    assert first != "0"
+
+    done = in_checkout(checkout, "install")
+    assert (done.returncode, "was started again" in done.stdout) == (0, True), done.stdout
+    checkout.until(lambda: active(checkout) and checkout.show(UNIT, "MainPID") not in ("0", first), "the new one runs")
+
+    said = checkout.run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--install", "/root/salsa.deb", timeout=120)
+    assert "remove it with './run uninstall'" in said
+    before = files(checkout)
+    done = in_checkout(checkout, "install")
+    assert done.returncode == 1
+    assert done.stdout.count("\n") == 1
+    assert "remove it first: apt-get purge salsa-agent" in done.stdout
+    assert files(checkout) == before
+
+    done = in_checkout(checkout, "uninstall")
+    assert (done.returncode, "keeps its user and its service" in done.stdout) == (0, True), done.stdout
+    assert "salsa-agent" in accounts(checkout)
+    checkout.until(lambda: active(checkout), "the package's agent runs")
+    assert checkout.run("systemctl", "is-enabled", UNIT).strip() == "enabled"
+    assert "/usr/local" not in checkout.show(UNIT, "FragmentPath")
+    assert not [path for path in files(checkout) if path.startswith("/usr/local") and "salsa" in path]
+    wanted = "/etc/systemd/system/multi-user.target.wants/salsa-agent.service"
+    checkout.run("test", "-e", wanted)  # a link whose file is there
+
+    dpkg(checkout, "--remove", "salsa-agent")
+    assert in_checkout(checkout, "install").returncode == 1, "its purge would take the user away"
+    dpkg(checkout, "--purge", "salsa-agent")
+    assert in_checkout(checkout, "install").returncode == 0
+    assert in_checkout(checkout, "uninstall").returncode == 0
+    assert accounts(checkout) == people

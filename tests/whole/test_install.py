@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -151,6 +154,27 @@ def test_install_refuses_a_relative_prefix(tmp_path: Path) -> None:
     done = run("install", DESTDIR=str(tmp_path), PREFIX="usr", check=False)
     assert done.returncode == 2
     assert files(tmp_path) == set()
+
+
+@pytest.mark.needs("users")
+def test_install_makes_the_prefix_of_an_ordinary_user() -> None:
+    home = Path(tempfile.mkdtemp(prefix="salsa-home-", dir="/tmp"))
+    try:
+        os.chown(home, 65534, 65534)
+        words = 'setpriv --reuid 65534 --regid 65534 --clear-groups env HOME="$1" PREFIX="$1/.local" ./run install'
+        environment = {**os.environ, "SALSA_VENV": sys.prefix, "SALSA_CACHE": str(PROJECT / "build"), "TMPDIR": "/tmp"}
+        subprocess.run(["sh", "-c", words, "sh", str(home)], cwd=PROJECT, check=True, env=environment, timeout=120)
+        said = subprocess.run([home / ".local/bin/salsactl", "--version"], capture_output=True, text=True, check=True)
+        assert __version__ in said.stdout
+    finally:
+        shutil.rmtree(home)
+
+
+def test_install_says_who_may_where_the_prefix_is_somebody_else_s() -> None:
+    words = "setpriv --reuid 65534 --regid 65534 --clear-groups env PREFIX=/usr/local ./run install"
+    done = subprocess.run(["sh", "-c", words], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "/usr/local is not yours to write; " in done.stderr
 
 
 def test_version_is_the_same_everywhere() -> None:

@@ -24,7 +24,7 @@ _salsactl() {
         mapfile -t COMPREPLY < <(compgen -W '/ -' -- "$cur")
         return
         ;;
-    --mx | --ns | --ttl | --samples | --sender | --wait | --timeout) return ;;
+    --mx | --ns | --ttl | --samples | --sender | --wait | --timeout | --to | --from) return ;;
     --directory)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
@@ -56,10 +56,12 @@ _salsactl() {
     find | site | zone | audit) options='--json --help' ;;
     esac
     case $command in
-    '') options+=' --version status best watch refresh explain lookup report-failure check metrics find site zone audit' ;;
+    '') options+=' --version status best watch refresh explain lookup report-failure check metrics doctor send-test find site zone audit' ;;
     best) options+=' --wait --sender' ;;
     watch) options+=' --exec --notify --sender --events' ;;
     lookup) options+=' --config' ;;
+    doctor) options+=' --sender --config' ;;
+    send-test) options+=' --to --from --yes' ;;
     find) options+=' --sender --no-verify --timeout --format --config' ;;
     zone) options+=' --mx --refuse --relay --ttl --format --soa --ns --direct --separator --directory' ;;
     audit) options+=' --config --no-verify --samples' ;;

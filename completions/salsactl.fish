@@ -1,6 +1,6 @@
 # fish completion for salsactl(1)
 
-set -l commands status best watch refresh explain lookup report-failure check metrics find site zone audit
+set -l commands status best watch refresh explain lookup report-failure check metrics doctor send-test find site zone audit
 set -l none "not __fish_seen_subcommand_from $commands"
 
 complete -c salsactl -f
@@ -17,17 +17,22 @@ complete -c salsactl -n $none -a lookup -d 'Show what the reverse tree says for 
 complete -c salsactl -n $none -a report-failure -d 'Report that a relay did not take mail'
 complete -c salsactl -n $none -a check -d 'One line for Nagios and Icinga'
 complete -c salsactl -n $none -a metrics -d 'State and counters as OpenMetrics text'
+complete -c salsactl -n $none -a doctor -d 'Say what is wrong on the way to the relay'
+complete -c salsactl -n $none -a send-test -d 'Send a test letter by way of the relay in use'
 complete -c salsactl -n $none -a find -d 'Find the relay to use now, without an agent'
 complete -c salsactl -n $none -a site -d 'Print a [[site]] table for the network at hand'
 complete -c salsactl -n $none -a zone -d 'Print the records that name the relays of a prefix'
 complete -c salsactl -n $none -a audit -d 'Say what is wrong with the relays a prefix publishes'
 complete -c salsactl -n '__fish_seen_subcommand_from watch' -l exec -x -a '(__fish_complete_command)' -d 'Run a command for each change'
 complete -c salsactl -n '__fish_seen_subcommand_from best' -l wait -d 'Wait for a decision'
-complete -c salsactl -n '__fish_seen_subcommand_from best watch find' -l sender -x -d 'The relay for this envelope sender'
+complete -c salsactl -n '__fish_seen_subcommand_from best watch find doctor' -l sender -x -d 'The relay for this envelope sender'
 complete -c salsactl -n '__fish_seen_subcommand_from watch' -l events -d 'A line for each change of state, list and verdict'
 complete -c salsactl -n '__fish_seen_subcommand_from watch' -l notify -d "Notify when a relay's domain is used for the first time"
-complete -c salsactl -n '__fish_seen_subcommand_from lookup find audit' -l config -r -F -d 'The configuration'
+complete -c salsactl -n '__fish_seen_subcommand_from lookup find doctor audit' -l config -r -F -d 'The configuration'
 complete -c salsactl -n '__fish_seen_subcommand_from report-failure' -a '(salsactl best 2>/dev/null | string match -r "^[][A-Za-z0-9._:-]+\$")'
+complete -c salsactl -n '__fish_seen_subcommand_from send-test' -l to -x -d 'Who gets the letter'
+complete -c salsactl -n '__fish_seen_subcommand_from send-test' -l from -x -d 'The sender'
+complete -c salsactl -n '__fish_seen_subcommand_from send-test' -l yes -d 'Do not ask before sending'
 complete -c salsactl -n '__fish_seen_subcommand_from find' -l timeout -x -d 'Seconds from the start'
 complete -c salsactl -n '__fish_seen_subcommand_from find' -l format -x -a 'text json env postfix msmtp nullmailer' -d 'How the relay is printed'
 complete -c salsactl -n '__fish_seen_subcommand_from zone' -l mx -x -d 'A relay, as PREFERENCE:HOST'

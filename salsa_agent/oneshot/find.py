@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from salsa_agent.core.events import Event, FactsRead, LinkInfoRead
-from salsa_agent.core.model import Publication, State
+from salsa_agent.core.events import Check, Checked, Command, Event, FactsRead, LinkInfoRead, ServersRead
+from salsa_agent.core.model import Asked, CheckResult, NetworkFacts, Publication, RelayKey, ServerView, State
 from salsa_agent.core.senders import entry_for
 from salsa_agent.core.settings import Settings
+from salsa_agent.system.clock import clock
 from salsa_agent.wiring.driven_engine import DrivenEngine
 
 
@@ -24,10 +25,10 @@ async def find(settings: Settings, seconds: float, *, sender: str = "", everythi
     if not everything:  # nobody asks for the relays of other senders
         settings = replace(settings, senders=() if own is None else (own,))
     place = None if own is None else settings.senders.index(own)
-    search = _Search(settings)
+    search = Search(settings)
     try:
         async with asyncio.timeout(seconds):
-            await search.until(lambda said: _is_decided(said, place))
+            await search.until(lambda said: is_decided(said, place))
             if everything:
                 await search.until(lambda said: all(one.decided for one in said.senders))
     except TimeoutError:
@@ -35,7 +36,7 @@ async def find(settings: Settings, seconds: float, *, sender: str = "", everythi
     finally:
         await search.close()
     said = search.publication
-    if not search.informed or not _is_decided(said, place):
+    if not search.informed or not is_decided(said, place):
         return None
     if place is None:
         return said
@@ -43,14 +44,14 @@ async def find(settings: Settings, seconds: float, *, sender: str = "", everythi
     return replace(said, best=chosen.best, relays=chosen.relays)
 
 
-def _is_decided(said: Publication, place: int | None) -> bool:
+def is_decided(said: Publication, place: int | None) -> bool:
     """Whether the best relay is known: that of the list of C6, or that of the sender at this place."""
     if place is None:
         return said.state not in (State.STARTING, State.RESOLVING)
     return len(said.senders) > place and said.senders[place].decided
 
 
-class _Search:
+class Search:
     """One run of the engine, up to a decision.
 
     What is read late would be a network change to the agent, and corrected; here the first decision is the last. So
@@ -59,9 +60,13 @@ class _Search:
 
     def __init__(self, settings: Settings) -> None:
         self._news = asyncio.Event()  # something was published, or read
+        self.facts = NetworkFacts()  # what the kernel said last
+        self.view = ServerView()  # the servers that are to be asked
+        self.checks: list[tuple[RelayKey, CheckResult, float]] = []  # relays that were spoken to, and the seconds taken
+        self._begun: dict[Check, float] = {}
         self._linked = asyncio.Event()  # the kernel said which links there are
         self.informed = not any(site.domain or site.connection for site in settings.sites)
-        self._driven = DrivenEngine(settings, on_event=self._on_event, on_command=lambda _: self._news.set())
+        self._driven = DrivenEngine(settings, on_event=self._on_event, on_command=self._on_command)
         works = self._driven.of_the_kernel()
         self._tasks = [asyncio.create_task(work, name=name) for name, work in works.items()]
         self._tasks.append(asyncio.create_task(self._follow_links(), name="links"))
@@ -70,6 +75,11 @@ class _Search:
     def publication(self) -> Publication:
         """What was published last."""
         return self._driven.engine.publication
+
+    @property
+    def asked(self) -> tuple[Asked, ...]:
+        """The questions of the last round that decided, with their answers."""
+        return self._driven.engine.asked
 
     async def until(self, ready: Callable[[Publication], bool]) -> None:
         """Wait until what is published is ready. Raises what a driver ended with: a defect."""
@@ -96,11 +106,21 @@ class _Search:
 
     def _on_event(self, event: Event) -> None:
         match event:
-            case FactsRead():
+            case FactsRead(facts):
+                self.facts = facts
                 self._linked.set()
+            case ServersRead(view):
+                self.view = view
+            case Checked(check, result):
+                self.checks.append((check.key, result, clock() - self._begun.pop(check, clock())))
             case LinkInfoRead():
                 self.informed = True
                 self._news.set()
+
+    def _on_command(self, command: Command) -> None:
+        if isinstance(command, Check):
+            self._begun[command] = clock()
+        self._news.set()
 
     async def _follow_links(self) -> None:
         await self._linked.wait()

@@ -125,8 +125,20 @@ GOOD: Mapping[str, Answer] = {
 }
 STARTTLS = b"250-relay.example\r\n250-PIPELINING\r\n250 STARTTLS\r\n"
 
+
+async def take(talk: Talk) -> None:
+    """DATA as Postfix takes it; the lines of the letter are among what was said."""
+    await talk.send(b"354 End data with <CR><LF>.<CR><LF>\r\n")
+    while line := await talk.reader.readline():
+        talk.said.lines.append(line.decode(errors="replace").rstrip("\r\n"))
+        if line == b".\r\n":
+            return await talk.send(b"250 2.0.0 Ok: queued as 4XyZ1abc\r\n")
+    raise Hangup("client")
+
+
 BEHAVIOURS: Mapping[str, Mapping[str, Answer]] = {
     "ok": {},
+    "takes": {"DATA": take},
     "starttls": {"EHLO": STARTTLS},
     "silent": {"greeting": silence},
     "silent-ehlo": {"EHLO": silence},
@@ -260,6 +272,10 @@ class SmtpServer:
             await answer(talk)
 
 
+def _named(name: str) -> dict[str, Answer]:
+    return {"greeting": f"220 {name} ESMTP\r\n".encode()} if name else {}
+
+
 async def _serve(options: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -269,7 +285,7 @@ async def _serve(options: argparse.Namespace) -> None:
         SmtpServer(
             address,
             options.port,
-            options.behaviour,
+            {**BEHAVIOURS[options.behaviour], **_named(options.name)},
             certificate=certificate,
             implicit=options.implicit_tls,
             log=options.log,
@@ -289,6 +305,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--listen", action="append", required=True, metavar="ADDR")
     parser.add_argument("--port", type=int, default=25)
     parser.add_argument("--behaviour", choices=sorted(BEHAVIOURS), default="ok")
+    parser.add_argument("--name", default="", help="greet with this name, if the behaviour is to greet well")
     parser.add_argument("--certificate", type=Path)
     parser.add_argument("--key", type=Path)
     parser.add_argument("--implicit-tls", action="store_true")

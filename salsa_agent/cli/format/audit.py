@@ -17,7 +17,7 @@ _MOST = 20  # names that are shown; more than that say the same
 
 def report(page: Page, audit: Dict) -> list[list[str]]:
     """Blocks of lines. `audit` is what `--json` prints."""
-    return [_head(page, audit), _published(page, audit), _relays(page, audit), *_findings(page, audit["findings"])]
+    return [_head(page, audit), _published(page, audit), _relays(page, audit), *findings(page, audit["findings"])]
 
 
 def _head(page: Page, audit: Dict) -> list[str]:
@@ -68,7 +68,8 @@ def _relays(page: Page, audit: Dict) -> list[str]:
     return table(page, ("RELAY", "VERDICT", "STARTTLS"), rows)
 
 
-def _findings(page: Page, found: Sequence[Dict]) -> list[list[str]]:
+def findings(page: Page, found: Sequence[Dict]) -> list[list[str]]:
+    """Each finding (`severity`, `problem`, `change`), and how many there are."""
     blocks = []
     for one in found:
         width = max(page.width, 40)

@@ -16,12 +16,14 @@ from salsa_agent.cli.exit_status import EX_NONE, EX_UNAVAILABLE, EX_USAGE
 from salsa_agent.cli.salsactl import audit as ctl_audit
 from salsa_agent.cli.salsactl import best as ctl_best
 from salsa_agent.cli.salsactl import check as ctl_check
+from salsa_agent.cli.salsactl import doctor as ctl_doctor
 from salsa_agent.cli.salsactl import explain as ctl_explain
 from salsa_agent.cli.salsactl import find as ctl_find
 from salsa_agent.cli.salsactl import lookup as ctl_lookup
 from salsa_agent.cli.salsactl import metrics as ctl_metrics
 from salsa_agent.cli.salsactl import refresh as ctl_refresh
 from salsa_agent.cli.salsactl import report_failure as ctl_report_failure
+from salsa_agent.cli.salsactl import send_test as ctl_send_test
 from salsa_agent.cli.salsactl import site as ctl_site
 from salsa_agent.cli.salsactl import status as ctl_status
 from salsa_agent.cli.salsactl import watch as ctl_watch
@@ -38,6 +40,8 @@ COMMANDS = (
     ctl_report_failure.COMMAND,
     ctl_check.COMMAND,
     ctl_metrics.COMMAND,
+    ctl_doctor.COMMAND,
+    ctl_send_test.COMMAND,
     ctl_find.COMMAND,
     ctl_site.COMMAND,
     ctl_zone.COMMAND,

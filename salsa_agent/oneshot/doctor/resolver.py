@@ -1,0 +1,97 @@
+"""Whether the DNS servers answer, and answer with the truth; which levels and relays were lost on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from salsa_agent.core.model import Outcome, RRType
+from salsa_agent.oneshot.doctor.scene import Finding, Probe, Scene
+from salsa_agent.oneshot.findings import Severity
+from salsa_agent.resolver.resolution import server_text
+from salsa_agent.text import clean
+
+_SOME = 3  # names that a sentence lists
+
+
+def findings(scene: Scene) -> Iterator[Finding]:
+    """Servers that are silent, refuse or make things up; failed levels; dropped exchanges."""
+    if scene.addresses:
+        useful = {one.answer.server for one in scene.asked if one.answer.outcome is not Outcome.FAILED}
+        answered = useful or any(probe.answer.outcome is not Outcome.FAILED for probe in scene.probes)
+        for probe in scene.probes:
+            # a server of the site may well know its own zones alone
+            if probe.answer.outcome is Outcome.FOUND or server_text(probe.server) not in useful:
+                yield from _of_server(probe, alone=not answered)
+        if not scene.probes:
+            yield Finding(
+                Severity.FAULT,
+                "no-resolver",
+                "This host has no DNS server to ask.",
+                "Name one in /etc/resolv.conf, or in dns.servers of the configuration.",
+            )
+    yield from _failed_levels(scene)
+    yield from _drops(scene)
+
+
+def _of_server(probe: Probe, *, alone: bool) -> Iterator[Finding]:
+    server, answer = server_text(probe.server), probe.answer
+    if answer.outcome is Outcome.FOUND:
+        yield Finding(
+            Severity.FAULT,
+            "resolver-lies",
+            f"The DNS server {server} has a mail exchanger for a name that does not exist: a captive portal answers, "
+            "or a resolver that puts its own answers in the place of NXDOMAIN. No relay that it names can be trusted.",
+            "Log in to the network's portal first. If it stays, use another resolver (dns.servers), or take no relay "
+            'from this network (a [[site]] with use = "only").',
+        )
+    elif answer.outcome is Outcome.FAILED and answer.rcode:
+        yield Finding(
+            Severity.FAULT if alone else Severity.WARNING,
+            "resolver-refuses",
+            f"The DNS server {server} answers {clean(answer.rcode)}.",
+            "Use a server that answers this host: that of the network, by DHCP, or dns.servers in the configuration.",
+        )
+    elif answer.outcome is Outcome.FAILED:
+        yield Finding(
+            Severity.FAULT if alone else Severity.WARNING,
+            "resolver-silent",
+            f"The DNS server {server} does not answer ({clean(answer.reason)}).",
+            "See that it is up and that no firewall is between (UDP and TCP port 53), or name another in dns.servers.",
+        )
+
+
+def _failed_levels(scene: Scene) -> Iterator[Finding]:
+    failed = [one for one in scene.asked if one.level is not None and one.answer.outcome is Outcome.FAILED]
+    kinds: dict[str, list[str]] = {}
+    for one in failed:
+        kinds.setdefault(clean(one.answer.rcode or one.answer.reason), []).append(one.question.name)
+    for reason, names in kinds.items():
+        more = f" and {len(names) - _SOME} more" if len(names) > _SOME else ""
+        yield Finding(
+            Severity.WARNING,
+            "level-failed",
+            f"The reverse tree cannot be asked at {', '.join(map(clean, names[:_SOME]))}{more}: {reason}.",
+            "If other names are answered, the operator's zone or its delegation is broken: tell the operator "
+            "(salsactl audit has the words). The agent uses less specific levels meanwhile, and asks again.",
+        )
+    for one in scene.asked:
+        if one.question.rtype in (RRType.A, RRType.AAAA, RRType.SRV) and one.answer.outcome is Outcome.FAILED:
+            yield Finding(
+                Severity.WARNING,
+                "name-failed",
+                f"{one.question.name} ({one.question.rtype}) cannot be looked up: "
+                f"{clean(one.answer.rcode or one.answer.reason)}.",
+                "If it is a relay of yours, see to its zone; the agent leaves it out meanwhile, and asks again.",
+            )
+
+
+def _drops(scene: Scene) -> Iterator[Finding]:
+    for one in scene.said.dropped if scene.said else ():
+        yield Finding(
+            Severity.WARNING,
+            "relay-dropped",
+            f"{clean(one.host) or 'An exchange'} was left out by rule {one.rule}: {clean(one.reason)}.",
+            "If it should be used, its operator mends what is published"
+            + (f" at {clean(one.name)}" if one.name else "")
+            + (", or you allow it (policy in the configuration)." if one.rule == "C7" else "."),
+        )

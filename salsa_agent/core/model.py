@@ -1,4 +1,4 @@
-"""The words of the design (section 2) as values. Nothing here changes: a value that changed is another value.
+"""The words of docs/rules.md as values. Nothing here changes: a value that changed is another value.
 
 Most are named tuples. A frozen dataclass takes seven times as long to define, which shows at the start, and longer to
 make and to compare. But two named tuples of different kinds may be equal, and one without fields is false.

@@ -13,7 +13,7 @@ from salsa_agent.core.selection.exchanges import spread
 from salsa_agent.core.selection.srv import weight_order
 from salsa_agent.core.settings import Policy, Settings
 from tests.core.selecting import Selecting, drops, entry, keys, on, srv
-from tests.core.sim import FAILED, at
+from tests.core.sim import FAILED, World, at
 
 TLS, STARTTLS = "_submissions._tcp.home.example", "_submission._tcp.home.example"
 
@@ -253,3 +253,41 @@ def test_c12_a_target_may_be_at_a_private_address_of_any_link() -> None:
     world.host("a.home.example", at("10.1.0.25"))
     world.srv(TLS, srv("0:1:465:a.home.example."))
     assert keys(world.run().relays) == ["static a.home.example:465"]
+
+
+# --- in the engine
+
+
+def deciding(*entries: str) -> World:
+    """The records of the domain are not answered."""
+    world = World(Settings(static_relays=tuple(map(entry, entries))))
+    world.dns[TLS, RRType.SRV] = srv("0:1:465:a.home.example.")
+    world.host("a.home.example", at("203.0.113.1"))
+    world.silent = {TLS}
+    world.start("165.154.15.1")
+    return world
+
+
+def test_c12_a_decision_does_not_wait_for_records_that_the_best_relay_does_not_depend_on() -> None:
+    world = deciding("192.0.2.99:25", "srv:home.example")
+    assert (world.best, world.state) == ("192.0.2.99:25", "ready")
+    assert world.relay_hosts == ["192.0.2.99"]
+    world.speak(TLS)  # a list changed by a later answer is published like a later verdict
+    assert world.relay_hosts == ["192.0.2.99", "a.home.example"]
+    assert world.best == "192.0.2.99:25"
+
+
+def test_c12_a_decision_waits_for_records_that_the_best_relay_depends_on() -> None:
+    world = deciding("srv:home.example", "192.0.2.99:25")
+    assert world.state == "starting"
+    world.speak(TLS)
+    assert world.best == "a.home.example:465"
+    world = deciding("srv:home.example", "192.0.2.99:25")
+    world.pass_time(9)  # the DNS part of the round (E4)
+    assert (world.best, world.state) == ("192.0.2.99:25", "degraded")
+
+
+def test_c12_a_relay_from_records_is_checked_as_under_valid() -> None:
+    world = deciding("192.0.2.99:25", "srv:home.example")
+    world.speak(TLS)
+    assert {check.key.host: check.tls for check in world.checked} == {"192.0.2.99": "off", "a.home.example": "valid"}

@@ -62,6 +62,22 @@ def test_each_rule_names_its_code_and_its_tests() -> None:
             assert [file for file in files if not re.search(cites, (PROJECT / part / file).read_text())] == [], rule
 
 
+def test_every_rule_of_the_document_is_cited_by_code_and_by_a_test() -> None:
+    found = cited()
+    for path in (PROJECT / "tests").rglob("test_*.py"):
+        for rule in re.findall(r"^(?:async )?def test_([a-h]\d{1,2})_", path.read_text(), re.MULTILINE):
+            found.setdefault(rule.upper(), set()).add(str(path.relative_to(PROJECT)))
+    for part in ("salsa_agent/", "tests/"):
+        assert [rule for rule in RULES if not any(file.startswith(part) for file in found.get(rule, ()))] == [], part
+
+
+def test_nothing_refers_to_a_document_that_is_not_here() -> None:
+    """Rules are cited by their names, not as sections of a design that a reader does not have."""
+    paths = [path for part in CITING for path in (PROJECT / part).rglob("*") if path.is_file() and path.suffix in TEXT]
+    found = [str(path) for path in paths if re.search(r"design section|\.\./shared", path.read_text(errors="replace"))]
+    assert [path for path in found if not path.endswith(Path(__file__).name)] == []
+
+
 def test_the_document_has_a_link_to_each_of_its_groups() -> None:
     text = DOCUMENT.read_text()
     for heading in re.findall(r"^## (.+)$", text, re.MULTILINE):

@@ -17,7 +17,7 @@ HEAD = """\
 # Faults
 
 Each fault is done to the whole agent, a process on a real bus in a network namespace, which then has to answer: is the
-right relay published, decided, within the time the design allows (seconds: allowed, taken)? Was anything published that
+right relay published, decided, within the time the rules allow (seconds: allowed, taken)? Was anything published that
 was never right? Did anonymous memory (KiB) or the number of descriptors grow? Is there a traceback in the log?
 `./run torture` makes this table; `./run torture WORD` does the faults with that word in their name.
 

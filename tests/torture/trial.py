@@ -117,7 +117,7 @@ class Trial:
         self.expect(NOC, 2 * ROUND, "ready")
 
     def expect(self, relay: str, within: float, state: str = "") -> None:
-        """Until this is the best relay, decided. `within`: seconds from now, by the design."""
+        """Until this is the best relay, decided. `within`: seconds from now, by the rules."""
         start = time.monotonic()
         wanted = relay and f"{relay}:25"
 

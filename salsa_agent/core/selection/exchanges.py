@@ -81,10 +81,11 @@ def relays_of_set(mx_set: MxSet, inputs: SelectionInput, answers: Answers, admit
     relays: list[Relay] = []
     barred_from = pending_from = None
     for host, preference in ranking.exchanges:
-        if Lookup(host, servers, ifindex) not in admitted:
+        may_be = Lookup(host, servers, ifindex) in admitted
+        if not may_be and len(admitted) >= MAX_LOOKED_UP:
             dropped.append(_drop(mx_set, host, "C5", f"more than {MAX_LOOKED_UP} exchanges in all"))
             continue
-        looked_up = answers.look_up(host, servers)
+        looked_up = answers.look_up(host, servers) if may_be else None  # else its place is kept for another link
         if looked_up is None:
             pending_from = preference if pending_from is None else pending_from
             continue
@@ -151,7 +152,7 @@ def _address_error(ip: IPAddress, relay: Relay, inputs: SelectionInput) -> str:
     links = inputs.links_of(ip)
     here = {address.ifindex for address in inputs.addresses if address.interface == relay.interface}
     if links - here:
-        return "other link's"
+        return "another link's"
     return "" if inputs.settings.policy.internal or links else "internal"
 
 

@@ -1,4 +1,4 @@
-"""Which bus, whose name, and what their loss means (design section 5, H3), on real buses."""
+"""Which bus, whose name, and what their loss means (rule H3), on real buses."""
 
 from __future__ import annotations
 

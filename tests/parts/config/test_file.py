@@ -189,7 +189,7 @@ BAD = [
     ),
     ("dns.timeout", ["0.09", "30.1", "0", "-1", "nan", "inf", "-inf", "true", '"2"', "[2]", f"0x{'f' * 5000}"]),
     ("dns.attempts", ["0", "6", "2.0", "true", '"2"']),
-    ("dns.trust_ad", ['["localhost"]', '["*"]', "[1]"]),
+    ("dns.trust_ad", ['["localhost"]', '["*"]', "[1]", '["[127.0.0.1]:53"]']),
     ("smtp.port", ["0", "65536", "-25", "25.0", "true", '"25"', f"0x{'f' * 5000}"]),
     ("verify.enabled", ["1", "0", '"true"', "[]"]),
     ("verify.timeout", ["0.49", "30.5", "nan", "false"]),

@@ -625,7 +625,6 @@ async def test_c5_of_thousands_of_exchanges_over_tcp_the_first_512_count(one: Dn
     [
         (("127.0.0.1",), True),
         (("127.0.0.1:PORT",), True),
-        (("[127.0.0.1]:PORT",), False),
         (("127.0.0.1:1",), False),
         (("127.0.0.2",), False),
         ((), False),

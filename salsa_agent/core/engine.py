@@ -53,7 +53,7 @@ from salsa_agent.core.rounds import OVERDUE, Request, Round, Rounds
 from salsa_agent.core.selection import SelectionInput, choose, joined
 from salsa_agent.core.settings import Settings
 from salsa_agent.core.upkeep import Upkeep
-from salsa_agent.core.verification import Checks, Reach, last_resort
+from salsa_agent.core.verification import Checks, Reach, Subject, last_resort, subject_of
 from salsa_agent.text import sanitize
 
 OFFLINE_GRACE = 2.0  # seconds; E6
@@ -378,16 +378,16 @@ class Engine:
         best = self._checks.best(one.firm, one.last_resort if one.settled else None, enabled=enabled)
         return best if one.settled or (best and best.host) else None
 
-    def _addresses(self, current: Round) -> dict[RelayKey, tuple[IPAddress, ...] | None]:
+    def _addresses(self, current: Round) -> dict[Subject, tuple[IPAddress, ...] | None]:
         """Where each relay of the list is spoken to; None while that is being looked up."""
-        where: dict[RelayKey, tuple[IPAddress, ...] | None] = {}
+        where: dict[Subject, tuple[IPAddress, ...] | None] = {}
         for relay in chain.from_iterable(one.relays for one in current.lists):
-            where.setdefault(relay.key, relay.addresses)
+            where.setdefault(subject_of(relay), relay.addresses)
         for key, questions in current.lookups.items():
-            if where.get(key) == ():
+            if where.get(Subject(key)) == ():
                 cached = [self._cache.get(question) for question in questions]
                 known = [one.answer for one in cached if one is not None]
-                where[key] = joined(known) if len(known) == len(cached) else None
+                where[Subject(key)] = joined(known) if len(known) == len(cached) else None
         return where
 
     def _decide(self, decided: Round, bests: tuple[Best | None, ...], now: float) -> None:

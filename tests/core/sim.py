@@ -52,6 +52,7 @@ from salsa_agent.core.settings import Settings
 
 OK = CheckResult(Verdict.OK, "", starttls=False)
 DEAD = CheckResult(Verdict.FAILED, "connection refused")
+NO_CERTIFICATE = CheckResult(Verdict.FAILED, "certificate: self-signed", starttls=True, tls="starttls", permanent=True)
 FAILED = Answer(Outcome.FAILED, rcode="SERVFAIL", server="192.0.2.53", reason="SERVFAIL")
 NXDOMAIN = Answer(Outcome.NONE, rcode="NXDOMAIN", ttl=600)
 VIEW = ServerView((Server("192.0.2.53"),))
@@ -98,6 +99,7 @@ class World:
         self.liars: dict[str, Callable[[], Answer]] = {}  # names whose answer is another one each time
         self.late: Callable[[], float] = lambda: 0.0  # so much later than it wants to, the engine is woken
         self.spoken_to: list[tuple[float, Check]] = []
+        self.uncertified: set[str] = set()  # relays whose certificate is not valid
         self.silent: set[str] = set()
         self.mute: set[str] = set()
         self.asked: list[Question] = []
@@ -189,7 +191,7 @@ class World:
             del self.in_flight[question]
         for check in [c for c in self.conversing.values() if c.key.host == name]:
             del self.conversing[check.serial]
-            late.append(Checked(check, self.verdict(check.key)))
+            late.append(Checked(check, self._came_of(check)))
         self.send(*late)
 
     def verdict(self, key: RelayKey) -> CheckResult:
@@ -205,6 +207,11 @@ class World:
             times[:] = [when for when in times if self.now - when < 50.0]
             times.append(self.now)
             assert len(times) <= 20, "more conversations than the server's budget allows"
+
+    def _came_of(self, check: Check) -> CheckResult:
+        if check.tls == "valid" and check.key.host in self.uncertified:
+            return NO_CERTIFICATE
+        return self.verdict(check.key)
 
     def _grant(self, command: Command) -> Event | None:
         match command:
@@ -226,7 +233,7 @@ class World:
                 self.most_conversing = max(self.most_conversing, len(self.conversing))
                 if command.key.host not in self.mute:
                     del self.conversing[command.serial]
-                    return Checked(command, self.verdict(command.key))
+                    return Checked(command, self._came_of(command))
             case Abandon(check):
                 self.conversing.pop(check.serial, None)
             case DiscoverExternalAddress():

@@ -8,12 +8,13 @@ from math import log
 
 import pytest
 
+from salsa_agent.core.events import FailureReported
 from salsa_agent.core.model import DomainRoute, RelayKey, RRType, Server, SrvEntry
 from salsa_agent.core.selection.exchanges import spread
 from salsa_agent.core.selection.srv import weight_order
-from salsa_agent.core.settings import Policy, Settings
+from salsa_agent.core.settings import Policy, Sender, Settings
 from tests.core.selecting import Selecting, drops, entry, keys, on, srv
-from tests.core.sim import FAILED, World, at
+from tests.core.sim import FAILED, World, at, mx
 
 TLS, STARTTLS = "_submissions._tcp.home.example", "_submission._tcp.home.example"
 
@@ -291,3 +292,33 @@ def test_c12_a_relay_from_records_is_checked_as_under_valid() -> None:
     world = deciding("192.0.2.99:25", "srv:home.example")
     world.speak(TLS)
     assert {check.key.host: check.tls for check in world.checked} == {"192.0.2.99": "off", "a.home.example": "valid"}
+
+
+@pytest.mark.parametrize("named_by", ["the network", "the administrator"])
+def test_c12_a_verdict_without_a_certificate_is_never_that_on_a_relay_from_srv_records(named_by: str) -> None:
+    """A forged record may lead to a host and port that another table, or the network itself, names, too."""
+    sender = Sender(("*@home.example",), (SrvEntry("home.example"),))
+    static = (RelayKey("mail.home.example", 25),) if named_by == "the administrator" else ()
+    world = World(Settings(static_relays=static, senders=(sender,)))
+    if named_by == "the network":
+        world.mx("15.154.165.in-addr.arpa", mx("10:mail.home.example."))
+    world.dns[STARTTLS, RRType.SRV] = srv("0:1:25:mail.home.example.")
+    world.host("mail.home.example", at("203.0.113.5"))
+    world.uncertified = {"mail.home.example"}
+    world.start("165.154.15.1")
+    assert [(one.relay.srv, one.verdict) for one in world.said.relays] == [("", "ok")]
+    assert [(one.relay.srv, one.verdict) for one in world.said.senders[0].relays] == [("submission", "failed")]
+    assert len(world.checked) == 2
+    world.send(FailureReported(RelayKey("mail.home.example", 25), "554"))
+    assert [(one.relay.srv, one.verdict) for one in world.said.senders[0].relays] == [("submission", "failed")]
+
+
+def test_c12_what_the_network_names_has_the_administrators_rights_only_under_the_conditions_of_the_records() -> None:
+    world = World(Settings(static_relays=(SrvEntry("home.example"),)))
+    world.mx("15.154.165.in-addr.arpa", mx("10:mail.home.example."))
+    world.dns[STARTTLS, RRType.SRV] = srv("0:1:25:mail.home.example.")
+    world.host("mail.home.example", at("203.0.113.5"))
+    world.uncertified = {"mail.home.example"}
+    world.start("165.154.15.1")
+    (listed,) = world.said.relays
+    assert (listed.relay.source, listed.relay.administrator, listed.verdict) == ("dns", True, "failed")

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from salsa_agent.core.events import Check
 from salsa_agent.core.model import Best, CheckResult, Relay, RelayKey, Source, Verdict
 from salsa_agent.core.settings import Verify
-from salsa_agent.core.verification import Checks, Reach
+from salsa_agent.core.verification import Checks, Reach, subject_of
 from salsa_agent.core.verification.servers import caller_for
 from tests.core.sim import DEAD, OK
 
@@ -37,7 +37,7 @@ class Lists:
         self.lists = lists
         self.results = results or {}
         self.spoken: list[Check] = []
-        self.reach = Reach({one.key: one.addresses for one_list in lists for one in one_list}, {"eth0": 2})
+        self.reach = Reach({subject_of(one): one.addresses for one_list in lists for one in one_list}, {"eth0": 2})
         self.checks.begin_round(0.0)
         self.checks.set_relays(lists)
 

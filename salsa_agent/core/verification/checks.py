@@ -11,7 +11,7 @@ from salsa_agent.core.events import Abandon, Check, Command
 from salsa_agent.core.model import Best, CheckResult, IPAddress, ListedRelay, Relay, RelayKey, Verdict
 from salsa_agent.core.settings import Verify
 from salsa_agent.core.verification.best import as_best, last_resort
-from salsa_agent.core.verification.records import MAX_ADDRESSES, Record, Way
+from salsa_agent.core.verification.records import MAX_ADDRESSES, Record, Subject, Way, subject_of
 from salsa_agent.core.verification.schedule import JITTER, PROOF, YOUNG, Failure, Failures
 from salsa_agent.core.verification.servers import Caller, MailServer, MailServers, caller_for
 from salsa_agent.core.verification.verdicts import settles
@@ -31,7 +31,7 @@ class Reach(NamedTuple):
     name. `versions`: the IP versions of which a missing route is waited for (rule D1).
     """
 
-    addresses: Mapping[RelayKey, tuple[IPAddress, ...] | None]
+    addresses: Mapping[Subject, tuple[IPAddress, ...] | None]
     links: Mapping[str, int] = {}
     versions: tuple[int, ...] = (4, 6)
 
@@ -40,6 +40,7 @@ class _Running(NamedTuple):
     """A check that holds one of D2's places. `link`: whose relays share places with others (D11)."""
 
     check: Check
+    subject: Subject
     link: str
 
 
@@ -47,7 +48,7 @@ class Checks:
     """The verdicts on the relays of the list of C6 and of those of the senders (C11), which share them."""
 
     def __init__(self, seed: int) -> None:
-        self._records: dict[RelayKey, Record] = {}
+        self._records: dict[Subject, Record] = {}
         self._places: dict[int, _Running] = {}  # until all conversations of a check are over
         self._servers = MailServers()
         self._failures = Failures()
@@ -64,16 +65,16 @@ class Checks:
 
     def set_relays(self, lists: Sequence[Relays], *, complete: bool = True) -> list[Command]:
         """Take the lists of a round in. `complete`: what is not in them is gone."""
-        relays: dict[RelayKey, Relay] = {}
+        relays: dict[Subject, Relay] = {}
         for relay in (relay for one in lists for relay in one):
-            known = relays.setdefault(relay.key, relay)
+            known = relays.setdefault(subject_of(relay), relay)
             if relay.administrator and not known.administrator:
-                relays[relay.key] = known._replace(administrator=True)
+                relays[subject_of(relay)] = known._replace(administrator=True)
         commands: list[Command] = []
-        for key in [key for key in self._records if complete and key not in relays]:
-            commands += self._abandon(self._records.pop(key))
-        for key, relay in relays.items():
-            self._records.setdefault(key, Record(relay)).relay = relay
+        for subject in [subject for subject in self._records if complete and subject not in relays]:
+            commands += self._abandon(self._records.pop(subject))
+        for subject, relay in relays.items():
+            self._records.setdefault(subject, Record(relay)).relay = relay
         return commands
 
     def recheck_all(self, now: float, *, enabled: bool, by_root: bool) -> None:
@@ -106,7 +107,7 @@ class Checks:
 
     def listed(self, relay: Relay) -> ListedRelay:
         """The relay with the verdict that stands."""
-        return self._records.get(relay.key, Record(relay)).listed(relay)
+        return self._records.get(subject_of(relay), Record(relay)).listed(relay)
 
     # --- reports (D6)
 
@@ -116,22 +117,21 @@ class Checks:
 
     def report(self, key: RelayKey, reason: str, now: float, *, enabled: bool) -> list[Command]:
         """A user's word that this relay fails, to be verified at once; without verification time brings it back."""
-        record = self._records.get(key)
-        if record is None:
-            return []
-        commands = self._abandon(record)
-        record.report(reason, now)
-        if enabled:
-            record.check_due, record.reported, record.after, record.known = True, True, self._serial, {}
-        elif record.again_at is None:
-            record.again_at = now + self._jittered(record.delay)
+        commands: list[Command] = []
+        for record in self._records_of(key):
+            commands += self._abandon(record)
+            record.report(reason, now)
+            if enabled:
+                record.check_due, record.reported, record.after, record.known = True, True, self._serial, {}
+            elif record.again_at is None:
+                record.again_at = now + self._jittered(record.delay)
         return commands
 
     def check_soon(self, key: RelayKey) -> None:
         """This relay is published without waiting: have it verified; one that has failed, too, is scheduled by D5."""
-        record = self._records.get(key)
-        if record is not None and record.verdict is not Verdict.FAILED:
-            record.check_due = True
+        for record in self._records_of(key):
+            if record.verdict is not Verdict.FAILED:
+                record.check_due = True
 
     def expire_reports(self, now: float) -> None:
         """Without verification, a reported relay whose time is over is `unverified` again."""
@@ -145,7 +145,7 @@ class Checks:
     def best(self, relays: Relays, resort: RelayKey | None, *, enabled: bool) -> Best | None:
         """The best relay of a list (D2, D3, D4); None while the decision has to wait for a verdict."""
         for relay in relays:
-            record = self._records.get(relay.key) or Record(relay)
+            record = self._records.get(subject_of(relay)) or Record(relay)
             if not enabled:
                 if record.verdict is not Verdict.FAILED:
                     return as_best(relay)
@@ -160,7 +160,7 @@ class Checks:
     def assume_failed(self, relays: Relays) -> None:
         """The round is at its cap: what has no verdict counts as failed until its check ends (E4)."""
         for relay in relays:
-            record = self._records[relay.key]
+            record = self._records[subject_of(relay)]
             record.assumed_failed = not record.counts
 
     # --- conversations
@@ -169,7 +169,7 @@ class Checks:
         """Start the checks that are due and may begin now. The relays of the first list go before the others."""
         commands: list[Command] = []
         for relay in _each(lists):
-            commands += self._set_addresses(self._records[relay.key], reach, verify)
+            commands += self._set_addresses(self._records[subject_of(relay)], reach, verify)
         self._blocked_until = None
         waiting = [record for record in self._due(lists, now) if not self._needs_no_check(record, reach, now)]
         for record in self._in_turn(waiting):
@@ -182,9 +182,9 @@ class Checks:
 
         `lingering`: the addresses with which a conversation is still being ended.
         """
-        record = self._records.get(check.key)
         place = self._places.get(check.serial)
-        if record is None or place is None or record.running != check:
+        record = self._records.get(place.subject) if place is not None else None
+        if place is None or record is None or record.running != check:
             return False
         results = _by_address(check, result)
         still = tuple(lingering)
@@ -211,23 +211,23 @@ class Checks:
 
     def plan(self, choices: Iterable[tuple[Relays, Best]], verify: Verify, now: float) -> None:
         """When relays are verified again (D5): of each list the failed ones before its best, and the best itself."""
-        failed: set[RelayKey] = set()
-        best_ones: set[RelayKey] = set()
+        failed: set[Subject] = set()
+        best_ones: set[Subject] = set()
         for relays, best in choices:
             best_key = RelayKey(best.host, best.port)
-            best_ones.add(best_key)
-            none_ok = not any(self._records[relay.key].verdict is Verdict.OK for relay in relays)
+            best_ones |= {subject_of(relay) for relay in relays if relay.key == best_key}
+            none_ok = not any(self._records[subject_of(relay)].verdict is Verdict.OK for relay in relays)
             for relay in relays:
                 if relay.key == best_key and not none_ok:
                     break
-                failed.add(relay.key)
-        for key, record in self._records.items():
+                failed.add(subject_of(relay))
+        for subject, record in self._records.items():
             if record.doubt_until is not None:
                 continue
-            if record.verdict is Verdict.FAILED and (key in failed or key in best_ones):
+            if record.verdict is Verdict.FAILED and (subject in failed or subject in best_ones):
                 if record.again_at is None:
                     record.again_at = now + self._jittered(record.delay)
-            elif record.verdict is Verdict.OK and key in best_ones and verify.interval:
+            elif record.verdict is Verdict.OK and subject in best_ones and verify.interval:
                 if record.again_at is None:
                     record.again_at = now + verify.interval
             else:
@@ -242,18 +242,22 @@ class Checks:
 
     # --- which, and where
 
+    def _records_of(self, key: RelayKey) -> list[Record]:
+        """What is known of the relays with this host and port, by whatever way they came."""
+        return [record for subject, record in self._records.items() if subject.key == key]
+
     def _due(self, lists: Sequence[Relays], now: float) -> list[Record]:
         """Those whose check is due, up to the second `ok` of each list (D2), and those whose time came."""
-        due: dict[RelayKey, Record] = {}
+        due: dict[Subject, Record] = {}
         for relays in lists:
             good = 0
             for relay in relays:
-                record = self._records[relay.key]
+                record = self._records[subject_of(relay)]
                 good += record.counts and record.verdict is Verdict.OK
                 came = record.again_at is not None and record.again_at <= now
                 wanted = record.check_due and (good < ENOUGH or record.reported)
                 if record.running is None and (came or wanted):
-                    due[relay.key] = record
+                    due[subject_of(relay)] = record
         return list(due.values())
 
     def _in_turn(self, waiting: Sequence[Record]) -> Iterator[Record]:
@@ -266,7 +270,7 @@ class Checks:
 
     def _set_addresses(self, record: Record, reach: Reach, verify: Verify) -> list[Command]:
         """D8: with changed addresses a relay's check is due."""
-        where = reach.addresses.get(record.relay.key)
+        where = reach.addresses.get(subject_of(record.relay))
         if where is None:
             return []
         record.addresses = where[:MAX_ADDRESSES]
@@ -278,7 +282,7 @@ class Checks:
 
     def _needs_no_check(self, record: Record, reach: Reach, now: float) -> bool:
         """Conclude without a conversation where it has no address, or where its servers' failures still stand."""
-        if reach.addresses.get(record.relay.key) is None:
+        if reach.addresses.get(subject_of(record.relay)) is None:
             return True
         if not record.addresses:
             self._conclude(record, CheckResult(Verdict.FAILED, "no address known"), {}, now)
@@ -326,7 +330,7 @@ class Checks:
             reach.versions,
         )
         self._servers.reserve(check.serial, servers, caller, now)
-        self._places[check.serial] = _Running(check, record.relay.interface)
+        self._places[check.serial] = _Running(check, subject_of(record.relay), record.relay.interface)
         record.running, record.judged = check, frozenset(record.addresses)
         if record.verdict is Verdict.UNVERIFIED:
             record.reason = ""  # D11's, of before
@@ -395,7 +399,7 @@ class Checks:
 
 def _each(lists: Sequence[Relays]) -> Iterator[Relay]:
     """Each relay of the lists once."""
-    yield from {relay.key: relay for relays in reversed(lists) for relay in relays}.values()
+    yield from {subject_of(relay): relay for relays in reversed(lists) for relay in relays}.values()
 
 
 def _expect_check(record: Record, *, enabled: bool) -> None:

@@ -6,12 +6,27 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from salsa_agent.core.events import Check
-from salsa_agent.core.model import CheckResult, IPAddress, ListedRelay, Relay, ServerResult, Verdict
+from salsa_agent.core.model import CheckResult, IPAddress, ListedRelay, Relay, RelayKey, ServerResult, Verdict
 from salsa_agent.core.verification.schedule import DOUBT, LAST_REPORTED_DELAY, next_delay
 from salsa_agent.core.verification.servers import MailServer
 from salsa_agent.core.verification.verdicts import combine
 
 MAX_ADDRESSES = 4  # D1
+
+
+class Subject(NamedTuple):
+    """What a verdict is about: host and port, and of which service's SRV records they are; `srv` empty: of none.
+
+    What SRV records name must prove its name (C12), so that it never has the verdict on a relay that need not.
+    """
+
+    key: RelayKey
+    srv: str = ""
+
+
+def subject_of(relay: Relay) -> Subject:
+    """What the verdict on this relay is about."""
+    return Subject(relay.key, relay.srv)
 
 
 class Way(NamedTuple):

@@ -1,4 +1,4 @@
-"""docs/rules.md: whatever cites a rule cites one that stands there."""
+"""docs/rules.md: whatever cites a rule cites one that stands there; SECURITY.md: the tests that it names are there."""
 
 from __future__ import annotations
 
@@ -83,3 +83,14 @@ def test_the_document_has_a_link_to_each_of_its_groups() -> None:
     for heading in re.findall(r"^## (.+)$", text, re.MULTILINE):
         anchor = re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
         assert f"](#{anchor})" in text
+
+
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    named = re.findall(r"`(tests/\S+\.py)::(test_\w+)`", (PROJECT / "SECURITY.md").read_text())
+    assert len(named) > 40
+    assert [(f, t) for f, t in named if not re.search(rf"def {t}\(", (PROJECT / f).read_text())] == []
+
+
+def test_every_line_of_the_threat_model_names_a_test() -> None:
+    rows = re.findall(r"^\| .*", (PROJECT / "SECURITY.md").read_text(), re.MULTILINE)
+    assert [row for row in rows if "`tests/" not in row and not re.search("cannot.*\\| test \\|$", row)] == []

@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.lab.bus import NOBODY, PROJECT, STRANGERS
 from tests.lab.netns import Netns, veth
-from tests.lab.whole import HOME, INTERFACE, NAME, NET24, NOC, PATH, RELAYS, VERTEX, Process, until
+from tests.lab.whole import HOME, INTERFACE, NAME, NET24, NOC, PATH, RELAYS, VERTEX, Process, descriptors, until
 from tests.torture.kernel import cpu
 from tests.torture.trial import CONFIG, DNS_PART, ELSEWHERE, ROUND, VERIFY, ZONE, A, B, Broken, Trial, fault
 
@@ -290,10 +290,11 @@ def many_exchanges(trial: Trial) -> None:
     trial.world.publish(ZONE | sets)
     trial.allowed |= {f"h{n}-{i:04}.example.org" for n in range(1, 17) for i in range(1500)}
     trial.start(config=CONFIG.replace("timeout = 0.5", "timeout = 10.0"))
-    spent = cpu(trial.pid)
+    spent, files = cpu(trial.pid), descriptors(trial.pid)
     trial.roam(A)
     trial.world.host.batch([f"addr add {address}/24 dev up0" for address in addresses[1:]])
     trial.expect(HOME, 30.0)  # of which the lab's server takes nearly all
+    until(lambda: descriptors(trial.pid), lambda open_now: open_now <= files, patience=60.0)  # all is answered
     said = len(trial.world.call("Explain"))
     trial.note(f"{cpu(trial.pid) - spent:.1f} s of CPU; Explain has {said // 1000} kB of JSON")
     if cpu(trial.pid) - spent > 5 or said > 1_000_000:

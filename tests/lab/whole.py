@@ -237,10 +237,12 @@ class World:
         )
         # from systemd 257 on it no longer says with --json when it has begun: it has, once it shows a signal of ours
         probe = ["busctl", f"--address={self.bus.address}", "emit", PATH, "org.salsa.Lab", "Probe"]
-        until(
-            lambda: self.host.run(*probe) and monitor.out,
-            lambda seen: '"Probe"' in seen,
-        )
+
+        def shown() -> str:
+            self.host.run(probe)
+            return monitor.out
+
+        until(shown, lambda seen: '"Probe"' in seen)
         return monitor
 
 

@@ -21,6 +21,7 @@ CITING = (
     "tests",
     "demo",
     "scripts",
+    "conformance",
 )
 TEXT = {"", ".py", ".md", ".xml", ".conf", ".toml", ".sh", ".service", ".1", ".5", ".8", ".bash", ".fish"}
 

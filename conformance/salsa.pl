@@ -224,8 +224,7 @@ sub solve {
     for my $address (@addresses) {
         my $link = $address->{link};
         my ($evidence, @records) = climb($address, $config);
-        next if !$evidence;
-        push @evidence, $evidence;
+        push @evidence, $evidence || ();
         for my $relay ($given{ $link->{name} }++ ? () : @{ $vector->{link_relays}{ $link->{name} } || [] }) {    # C9
             my ($name, $on_port) = split_relay($relay, $port);
             my $literal = $name =~ /:|^[\d.]+$/ ? packed($name) : undef;

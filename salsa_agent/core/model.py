@@ -68,6 +68,7 @@ class RRType(StrEnum):
     A = "A"
     AAAA = "AAAA"
     SRV = "SRV"
+    TXT = "TXT"
 
 
 # --- what the kernel says -------------------------------------------------------------------------------------------
@@ -297,6 +298,7 @@ class Answer(NamedTuple):
     reason: str = ""
     alias_of: str = ""
     srv: tuple[Srv, ...] = ()
+    txt: tuple[str, ...] = ()  # the strings of a record put together; printable ASCII, anything else as `?`
 
 
 class Asked(NamedTuple):

@@ -20,13 +20,14 @@ import dns.rdata
 import dns.rdtypes.ANY.CNAME
 import dns.rdtypes.ANY.MX
 import dns.rdtypes.ANY.SOA
+import dns.rdtypes.ANY.TXT
 import dns.rdtypes.IN.A
 import dns.rdtypes.IN.AAAA
 import dns.rdtypes.IN.SRV
 import dns.wire
 from dns.name import Name
 from dns.rdataclass import IN
-from dns.rdatatype import AAAA, CNAME, MX, NS, SOA, SRV, A, RdataType
+from dns.rdatatype import AAAA, CNAME, MX, NS, SOA, SRV, TXT, A, RdataType
 
 from salsa_agent.core.model import IPAddress, Mx, Outcome, RRType, Srv
 
@@ -35,7 +36,7 @@ QR, OPCODE, AA, TC, RD, AD, RCODE = 0x8000, 0x7800, 0x0400, 0x0200, 0x0100, 0x00
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = range(6)
 BARE_ERRORS = frozenset((FORMERR, SERVFAIL, NOTIMP, REFUSED))  # servers may send these without the question
 
-TYPES = {RRType.A: A, RRType.MX: MX, RRType.AAAA: AAAA, RRType.SRV: SRV}
+TYPES = {RRType.A: A, RRType.MX: MX, RRType.AAAA: AAAA, RRType.SRV: SRV, RRType.TXT: TXT}
 
 MAX_CHAIN = 16  # CNAMEs in one reply
 MAX_RECORDS = 512  # of one reply; those after them are not read
@@ -44,7 +45,7 @@ MAX_LABELS = 1 << 15  # in the names of one reply: about 50 ms; 512 honest recor
 _HEADER = struct.Struct("!6H")
 _QUESTION_TAIL = struct.Struct("!2H")
 
-Record = Mx | Srv | IPAddress
+Record = Mx | Srv | IPAddress | str
 
 
 class ServerFailed(Exception):
@@ -253,6 +254,8 @@ def _record(rdata: dns.rdata.Rdata) -> Record:
             return Mx(rdata.preference, rdata.exchange.canonicalize().to_text())
         case dns.rdtypes.IN.SRV.SRV():
             return Srv(rdata.priority, rdata.weight, rdata.port, rdata.target.canonicalize().to_text())
+        case dns.rdtypes.ANY.TXT.TXT():
+            return "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in b"".join(rdata.strings))
         case dns.rdtypes.IN.A.A() | dns.rdtypes.IN.AAAA.AAAA():
             return ip_address(rdata.address)
     raise Malformed("malformed reply")

@@ -136,6 +136,7 @@ def _answer(reply: Reply, asked: Name) -> Answer:
         mx=tuple(record for record in reply.records if isinstance(record, Mx)),
         addresses=tuple(record for record in reply.records if isinstance(record, IPv4Address | IPv6Address)),
         srv=tuple(record for record in reply.records if isinstance(record, Srv)),
+        txt=tuple(record for record in reply.records if isinstance(record, str)),
         rcode=reply.rcode,
         alias_of="" if reply.canonical == asked else reply.canonical.canonicalize().to_text(),
     )

@@ -238,6 +238,7 @@ _ASKED = (
     (RRType.A, ["192.0.2.1"]),
     (RRType.AAAA, ["2001:db8::1"]),
     (RRType.SRV, ["0 1 587 mail.example.", "0 0 0 ."]),
+    (RRType.TXT, ['"v=DMARC1; " "p=reject"']),
 )
 
 
@@ -278,6 +279,9 @@ def dns_reply(data: bytes) -> None:
     for srv in answer.srv:
         assert srv.target.isascii()
         assert srv.target.isprintable(), srv.target
+    for text in answer.txt:
+        assert text.isascii()
+        assert text.isprintable(), text
     for mx in answer.mx:
         assert mx.exchange.isascii()
         assert mx.exchange.isprintable(), mx.exchange

@@ -121,6 +121,15 @@ def test_a_relay_with_a_certificate_that_has_expired(world: World, tmp_path: Pat
     assert found["relay-certificate"] == "warning"
 
 
+def test_a_sender_whose_domain_rejects_mail_of_this_network(world: World) -> None:
+    agent(world)
+    world.publish({**ZONE, "_dmarc.example.net": {"TXT": ['"v=DMARC1; p=reject"']}})
+    assert doctor(world, "--sender", "me@mail.example.net") == {"dmarc-reject": "warning"}
+    own = f'[[sender]]\naddress = ["*@*.example.net"]\nrelays = ["{HOME}:25"]\n'
+    assert doctor(world, "--sender", "me@mail.example.net", config=QUICK + own) == {}
+    assert doctor(world, "--sender", "me@example.org") == {}
+
+
 def test_port_25_is_intercepted(world: World) -> None:
     agent(world)
     for name in (NOC, VERTEX, HOME):

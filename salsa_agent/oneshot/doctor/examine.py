@@ -15,11 +15,11 @@ from salsa_agent.bus.client import CallError, NotRunning, client
 from salsa_agent.bus.name_owner import BusError, address_of, open_bus
 from salsa_agent.bus.system_bus import SystemBus
 from salsa_agent.core.addresses import families
-from salsa_agent.core.model import NetworkFacts, Question, RelayKey, RRType, Server, ServerView
+from salsa_agent.core.model import Answer, Question, RelayKey, RRType, Server, ServerView
 from salsa_agent.core.senders import entry_for
 from salsa_agent.core.settings import Settings
 from salsa_agent.linkinfo.networkmanager import NetworkManager
-from salsa_agent.oneshot.doctor import addresses, agent, clock, ports, programs, relays, resolver, sites
+from salsa_agent.oneshot.doctor import addresses, agent, clock, ports, programs, relays, resolver, sender, sites
 from salsa_agent.oneshot.doctor.scene import Agents, Check, Finding, Port, Probe, Scene
 from salsa_agent.oneshot.find import Search, is_decided
 from salsa_agent.oneshot.findings import Severity
@@ -32,7 +32,7 @@ MAIL_PORTS = (25, 465, 587)
 MOST_RELAYS = 6  # whose ports are tried
 MOST_SERVERS = 6  # DNS servers that are asked for a name that does not exist
 
-_GROUPS = (agent, addresses, resolver, relays, ports, programs, sites, clock)
+_GROUPS = (agent, addresses, resolver, relays, ports, sender, programs, sites, clock)
 
 
 def findings(scene: Scene) -> list[Finding]:
@@ -41,14 +41,14 @@ def findings(scene: Scene) -> list[Finding]:
     return sorted(dict.fromkeys(found), key=lambda finding: list(Severity).index(finding.severity))
 
 
-async def examine(settings: Settings, bus: str, sender: str = "", *, root: Path = Path("/")) -> Scene:
+async def examine(settings: Settings, bus: str, envelope_sender: str = "", *, root: Path = Path("/")) -> Scene:
     """Look at everything, once. `bus`: where an agent is looked for, as `--bus` names it. `root`: of this host's files.
 
     Relays are spoken to and their ports are tried, DNS servers are asked; nothing is sent.
     """
     agents, manager = asyncio.create_task(_agents(bus)), asyncio.create_task(_has_networkmanager())
     try:
-        scene = await _decision(settings, sender)
+        scene = await _decision(settings, envelope_sender)
         scene = replace(scene, agents=await agents, networkmanager=await manager, root=root, now=time.time())
     finally:
         for task in (agents, manager):
@@ -64,9 +64,9 @@ def _installed() -> float:
     return 0.0
 
 
-async def _decision(settings: Settings, sender: str) -> Scene:
+async def _decision(settings: Settings, envelope_sender: str) -> Scene:
     """The engine's decision, and what is known only while it runs."""
-    own = entry_for(sender, settings.senders)
+    own = entry_for(envelope_sender, settings.senders)
     place = None if own is None else settings.senders.index(own)
     search = Search(settings)
     try:
@@ -80,8 +80,9 @@ async def _decision(settings: Settings, sender: str) -> Scene:
         view = search.view
     finally:
         await search.close()
-    probes, reached = await asyncio.gather(_probes(settings, search.facts, view), _ports(scene))
-    return replace(scene, probes=probes, ports=reached, sender=sender)
+    scene = replace(scene, sender=envelope_sender)
+    probes, reached, dmarc = await asyncio.gather(_probes(scene, view), _ports(scene), _dmarc(scene, view))
+    return replace(scene, probes=probes, ports=reached, dmarc=dmarc)
 
 
 # --- buses
@@ -124,15 +125,31 @@ async def _has_networkmanager() -> bool:
 # --- DNS servers
 
 
-async def _probes(settings: Settings, facts: NetworkFacts, view: ServerView) -> tuple[Probe, ...]:
+async def _probes(scene: Scene, view: ServerView) -> tuple[Probe, ...]:
     """Ask each server for a name that does not exist."""
-    resolver = Resolver(settings.dns)
-    resolver.families = families(facts)
+    resolver = _resolver(scene)
     servers = _servers(view)
     name = f"salsa-{secrets.token_hex(8)}.example.com"
     questions = [Question(name, RRType.MX, (server,)) for server in servers]
     answers = await asyncio.gather(*(resolver.clone().ask(question) for question in questions))
     return tuple(Probe(server, answer) for server, answer in zip(servers, answers, strict=True))
+
+
+async def _dmarc(scene: Scene, view: ServerView) -> str:
+    """What the domain of the sender has done with mail that is not its own."""
+    domain, resolver = sender.domain_of(scene.sender), _resolver(scene)
+    link = scene.addresses[0].ifindex if scene.addresses else 0
+
+    async def ask(name: str) -> Answer:
+        return await resolver.ask(Question(name, RRType.TXT, view.servers_for(name, link)))
+
+    return await sender.dmarc_policy(domain, ask) if domain else ""
+
+
+def _resolver(scene: Scene) -> Resolver:
+    resolver = Resolver(scene.settings.dns)
+    resolver.families = families(scene.facts)
+    return resolver
 
 
 def _servers(view: ServerView) -> Sequence[Server]:

@@ -83,6 +83,7 @@ class Scene:
     agents: Agents = field(default_factory=Agents)
     networkmanager: bool = True  # it is on the system bus
     sender: str = ""
+    dmarc: str = ""  # the policy of the sender's domain: `none`, `quarantine`, `reject`; empty: it has none
     root: Path = Path("/")
     now: float = 0.0  # realtime clock, seconds
     installed: float = 0.0  # when this program was installed, likewise

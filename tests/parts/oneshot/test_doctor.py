@@ -32,6 +32,7 @@ from salsa_agent.core.model import (
 from salsa_agent.core.settings import InetEndpoint, Settings, Site, UnixEndpoint
 from salsa_agent.oneshot.doctor.examine import as_plain, findings
 from salsa_agent.oneshot.doctor.scene import Agents, Check, Port, Probe, Scene
+from salsa_agent.oneshot.doctor.sender import dmarc_policy, domain_of
 from tests.core.sim import facts as facts_of
 
 NOW = 1_800_000_000.0
@@ -220,6 +221,50 @@ def test_d10_a_relay_that_wants_a_password(sound: Scene) -> None:
 def test_a_slow_relay(sound: Scene) -> None:
     slow = (Check(A, CheckResult(Verdict.OK), 6.2),)
     assert codes(replace(sound, checks=slow)) == [("warning", "relay-slow")]
+
+
+# --- the sender
+
+
+@pytest.mark.parametrize("policy", ["reject", "quarantine"])
+def test_a_domain_that_has_mail_of_network_relays_rejected(sound: Scene, policy: str) -> None:
+    strict = replace(sound, sender="me@example.net", dmarc=policy)
+    (found,) = findings(strict)
+    assert (found.severity, found.code) == ("warning", f"dmarc-{policy}")
+    assert "leaves by mx.a.example:25, which this network names" in found.problem
+    assert 'relays = ["srv:example.net"]' in found.cure
+    assert codes(replace(strict, said=said(listed(source=Source.SENDER)))) == []
+    assert codes(replace(strict, dmarc="none")) == []
+
+
+@pytest.mark.parametrize(
+    ("records", "wanted"),
+    [
+        ({"a.b.example": ["v=DMARC1; p=reject; sp=none"]}, "reject"),
+        ({"a.b.example": ["v=DMARC1 ; P = Quarantine"]}, "quarantine"),
+        ({"b.example": ["v=DMARC1; p=reject; sp=none"]}, "none"),
+        ({"b.example": ["v=DMARC1; p=reject"]}, "reject"),
+        ({"example": ["v=DMARC1; p=reject"]}, ""),
+        ({"a.b.example": ["v=spf1 -all", "v=DMARC1; p=reject"]}, "reject"),
+        ({"a.b.example": ["v=DMARC1; p=reject", "v=DMARC1; p=none"]}, ""),
+        ({"a.b.example": ["p=reject; v=DMARC1"]}, ""),
+        ({}, ""),
+    ],
+)
+async def test_the_policy_of_a_domain(records: dict[str, list[str]], wanted: str) -> None:
+    async def ask(name: str) -> Answer:
+        return NONE._replace(txt=tuple(records.get(name.removeprefix("_dmarc."), ())))
+
+    assert await dmarc_policy("a.b.example", ask) == wanted
+
+
+@pytest.mark.parametrize(
+    ("sender", "domain"),
+    [("me@Example.NET.", "example.net"), ("<me@example.net>", "example.net"), ("<>", ""), ("", ""), ("a@b@", ""),
+     ("me@exa mple.net", "")],
+)  # fmt: skip
+def test_the_domain_of_a_sender(sender: str, domain: str) -> None:
+    assert domain_of(sender) == domain
 
 
 # --- ports

@@ -937,6 +937,11 @@ async def test_c12_srv_records_are_told(one: DnsServer) -> None:
     assert (await ask(one, name="_none._tcp.example.net", rtype=RRType.SRV)).outcome is Outcome.NONE
 
 
+async def test_txt_records_are_told_as_printable_text(one: DnsServer) -> None:
+    one.zone["_dmarc.example.net"] = {"TXT": ['"v=DMARC1; " "p=reject"', '"\\027[31m"']}
+    assert set((await ask(one, name="_dmarc.example.net", rtype=RRType.TXT)).txt) == {"v=DMARC1; p=reject", "?[31m"}
+
+
 def test_c12_a_compressed_target_is_read() -> None:
     """As RFC 3597 section 4 asks for."""
     asked = query("_submissions._tcp.example.net", RRType.SRV)

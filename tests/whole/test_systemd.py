@@ -111,6 +111,8 @@ def test_unit_start_to_active(agent: Booted) -> None:
     assert '"verdict" s "ok"' in get(agent, "Relays"), "the relay could be spoken to, from inside the confinement"
     assert RELAY in agent.show(UNIT, "StatusText")
     assert agent.run("cat", "/run/salsa-agent/relay") == f"{RELAY}:25\n"
+    said = agent.run("journalctl", "--no-pager", "-o", "cat", "-u", UNIT, "-p", "warning", "_COMM=salsa-agent")
+    assert said.replace("-- No entries --", "").strip() == "", "nothing to warn of"
 
 
 def test_unit_runs_with_no_privilege(agent: Booted) -> None:

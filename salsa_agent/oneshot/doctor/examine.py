@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -15,9 +16,11 @@ from salsa_agent.bus.client import CallError, NotRunning, client
 from salsa_agent.bus.name_owner import BusError, address_of, open_bus
 from salsa_agent.bus.system_bus import SystemBus
 from salsa_agent.core.addresses import families
-from salsa_agent.core.model import Answer, Question, RelayKey, RRType, Server, ServerView
+from salsa_agent.core.admission import is_internal
+from salsa_agent.core.model import Answer, IPAddress, Question, RelayKey, RRType, Server, ServerView
 from salsa_agent.core.senders import entry_for
 from salsa_agent.core.settings import Settings
+from salsa_agent.link_socket import Endpoint, open_socket
 from salsa_agent.linkinfo.networkmanager import NetworkManager
 from salsa_agent.oneshot.doctor import addresses, agent, clock, ports, programs, relays, resolver, sender, sites
 from salsa_agent.oneshot.doctor.scene import Agents, Check, Finding, Port, Probe, Scene
@@ -162,25 +165,35 @@ def _servers(view: ServerView) -> Sequence[Server]:
 
 async def _ports(scene: Scene) -> tuple[Port, ...]:
     """Try the ports of mail at the relays that have an address."""
-    targets: dict[str, str] = {}
-    for listed in scene.relays[:MOST_RELAYS]:
-        key = listed.relay.key
-        known = listed.relay.addresses or _looked_up(scene, key.host)
-        if known:
-            targets.setdefault(key.host, str(known[0]))
-    tries = [_reach(RelayKey(host, number), ip) for host, ip in targets.items() for number in MAIL_PORTS]
+    tries = [_reach(RelayKey(host, to.port), to) for host, to in mail_ports(scene)]
     return tuple(await asyncio.gather(*tries))
 
 
-def _looked_up(scene: Scene, host: str) -> Sequence[object]:
+def mail_ports(scene: Scene) -> Sequence[tuple[str, Endpoint]]:
+    """The ports that are tried, and at whose relay. An address is tried once, whatever names lead to it.
+
+    As in rule D11 a private address that the network named is reached through the link that named it only.
+    """
+    links = {link.name: link.index for link in scene.facts.links}
+    hosts: dict[IPAddress, tuple[str, int]] = {}
+    for listed in scene.relays[:MOST_RELAYS]:
+        relay = listed.relay
+        known = relay.addresses or _looked_up(scene, relay.key.host)
+        if not known:
+            continue
+        of_link = not relay.administrator and is_internal(known[0])
+        hosts.setdefault(known[0], (relay.key.host, links.get(relay.interface, 0) if of_link else 0))
+    return [(host, Endpoint(ip, number, link)) for ip, (host, link) in hosts.items() for number in MAIL_PORTS]
+
+
+def _looked_up(scene: Scene, host: str) -> Sequence[IPAddress]:
     return [ip for one in scene.asked if one.question.name == host for ip in one.answer.addresses]
 
 
-async def _reach(key: RelayKey, ip: str) -> Port:
-    writer: asyncio.StreamWriter | None = None
+async def _reach(key: RelayKey, to: Endpoint) -> Port:
     try:
         async with asyncio.timeout(PORT_TIME):
-            reader, writer = await asyncio.open_connection(ip, key.port, limit=4096)
+            reader, writer = await _connect(to)
     except TimeoutError:
         return Port(key, "timed out")
     except OSError as error:
@@ -191,6 +204,16 @@ async def _reach(key: RelayKey, ip: str) -> Port:
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
+
+
+async def _connect(to: Endpoint) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    sock = open_socket(to, socket.SOCK_STREAM)
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, to.sockaddr)
+        return await asyncio.open_connection(sock=sock, limit=4096)
+    except BaseException:
+        sock.close()
+        raise
 
 
 async def _greeting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:

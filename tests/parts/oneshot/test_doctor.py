@@ -30,7 +30,7 @@ from salsa_agent.core.model import (
     Verdict,
 )
 from salsa_agent.core.settings import InetEndpoint, Settings, Site, UnixEndpoint
-from salsa_agent.oneshot.doctor.examine import as_plain, findings
+from salsa_agent.oneshot.doctor.examine import as_plain, findings, mail_ports
 from salsa_agent.oneshot.doctor.scene import Agents, Check, Port, Probe, Scene
 from salsa_agent.oneshot.doctor.sender import dmarc_policy, domain_of
 from tests.core.sim import facts as facts_of
@@ -360,3 +360,23 @@ def test_postfix_asks_where_nobody_listens(sound: Scene, asked: str, listens: bo
 @pytest.mark.parametrize(("now", "wrong"), [(0.0, True), (NOW - 3e6, True), (NOW + 1e9, True), (NOW + 1e8, False)])
 def test_the_clock(sound: Scene, now: float, wrong: bool) -> None:
     assert codes(replace(sound, now=now)) == ([("fault", "clock-wrong")] if wrong else [])
+
+
+def at(host: str, ip: str, *, source: Source = Source.DNS) -> ListedRelay:
+    own = source is Source.STATIC
+    return ListedRelay(
+        Relay(RelayKey(host, 25), source, addresses=(ip_address(ip),), interface="eth0", administrator=own)
+    )
+
+
+def test_d11_the_ports_of_an_address_are_tried_once_whatever_names_lead_to_it(sound: Scene) -> None:
+    relays = [at(f"x{n}.example.org", "203.0.113.9") for n in range(4)]
+    tried = mail_ports(replace(sound, said=said(*relays)))
+    assert [(host, to.port) for host, to in tried] == [("x0.example.org", port) for port in (25, 465, 587)]
+
+
+def test_d11_the_ports_at_a_private_address_are_tried_through_the_link_that_named_it(sound: Scene) -> None:
+    relays = [at("a.example.org", "10.2.0.25"), at("b.example.org", "203.0.113.9"), at("c.test", "10.2.0.26",
+              source=Source.STATIC)]  # fmt: skip
+    tried = mail_ports(replace(sound, said=said(*relays)))
+    assert {host: to.ifindex for host, to in tried} == {"a.example.org": 2, "b.example.org": 0, "c.test": 0}

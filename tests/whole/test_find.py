@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -12,13 +13,13 @@ import pytest
 
 from salsa_agent.cli.format import mail_programs
 from salsa_agent.core.model import Best, ListedRelay, Publication, Relay, RelayKey, Source, State, Verdict
-from tests.lab.whole import CONFIG, FULL, HOME, NET16, NOC, VERTEX, ZONE, World, until
+from tests.lab.whole import CONFIG, FULL, HOME, NET16, NOC, SERVER, VERTEX, ZONE, World, until
 
 ADDRESS = "165.154.15.1"
 SITE = f'[[site]]\nname = "office"\n{{}}\nrelays = ["{VERTEX}"]\n'
 SENDERS = CONFIG + f'[[sender]]\naddress = ["*@home.example"]\nrelays = ["{VERTEX}:25"]\n'
 NO_RETRIES = "[dns]\ntimeout = 0.2\nattempts = 1\n[verify]\ntimeout = 0.5\n"
-NOWHERE = {"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nonexistent/bus"}
+NOWHERE = "/nonexistent/bus"
 
 
 class Found(NamedTuple):
@@ -35,12 +36,12 @@ def world() -> Iterator[World]:
         yield made
 
 
-def find(world: World, *options: str, config: str = CONFIG, before: tuple[str, ...] = ()) -> Found:
+def find(world: World, *options: str, config: str = CONFIG, before: tuple[str, ...] = (), bus: str = NOWHERE) -> Found:
     """Run it where there is no bus at all."""
     world.configure(config)
     argv = [*before, sys.executable, "-m", "salsa_agent.cli.salsactl.main", "find", "--config", str(world.config)]
     started = time.monotonic()
-    process = world.start(world.host, [*argv, *options], **NOWHERE)
+    process = world.start(world.host, [*argv, *options], DBUS_SYSTEM_BUS_ADDRESS=f"unix:path={bus}")
     status = process.popen.wait(60)
     return Found(status, process.out, process.log, time.monotonic() - started)
 
@@ -130,11 +131,23 @@ def test_c11_find_for_a_sender(world: World) -> None:
 def test_c10_find_waits_for_what_a_site_asks_of_the_link(world: World, criterion: str) -> None:
     world.relay(VERTEX)
     world.relay(NOC)
-    (world.directory / "resolv").write_text("")
-    conf = f"/etc/netns/{world.host.name}/resolv.conf"
-    with open(conf, "a") as file:
+    with open(f"/etc/netns/{world.host.name}/resolv.conf", "a") as file:
         file.write("search corp.example\n")
     assert find(world, config=SITE.format(criterion))[:2] == (0, f"{VERTEX}:25\n")
+
+
+def test_c10_find_decides_nothing_before_the_links_are_known(world: World) -> None:
+    """What the agent reads late is a network change to it; here the first decision is the last."""
+    world.relay(VERTEX)
+    world.relay(NOC)
+    with open(f"/etc/netns/{world.host.name}/resolv.conf", "a") as file:
+        file.write("search corp.example\n")
+    config = SITE.format('domain = ["corp.example"]') + f'[dns]\nservers = ["{SERVER}"]\n'
+    with socket.socket(socket.AF_UNIX) as hung:  # a bus that takes connections and says nothing
+        hung.bind(str(world.directory / "hung"))
+        hung.listen()
+        found = find(world, config=config, bus=str(world.directory / "hung"))
+    assert found[:2] == (0, f"{VERTEX}:25\n")
 
 
 def test_find_of_a_bad_configuration_or_option(world: World) -> None:

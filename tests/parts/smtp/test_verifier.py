@@ -702,6 +702,18 @@ async def test_d7_an_authority_without_a_key_usage_is_valid_on_every_python(
         assert (await check(server.port, tls="valid")).verdict is Verdict.OK
 
 
+def test_d7_the_flags_that_python_3_13_began_to_set_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = ssl.create_default_context
+
+    def as_python_3_13_makes_it() -> ssl.SSLContext:
+        context = usual()
+        context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", as_python_3_13_makes_it)
+    assert tls.checked().verify_flags == ssl.VERIFY_X509_TRUSTED_FIRST
+
+
 def test_d7_what_a_valid_certificate_is_does_not_come_from_the_defaults_of_a_python() -> None:
     context = tls.checked()
     assert context.check_hostname

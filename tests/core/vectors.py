@@ -104,6 +104,8 @@ class Run:
             for name, relays in vector.get("link_relays", {}).items()
         ]
         world.send(ServersRead(VIEW), LinkRelaysSet(tuple(given)), FactsRead(host))
+        if world.state == "starting":
+            world.pass_time(3.0)  # E6: put off, since nobody outside this host answered anything
 
     def _answer(self, question: Question) -> Answer:
         """What a recursive resolver says for the vector's zones: aliases are followed."""

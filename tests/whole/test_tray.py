@@ -134,6 +134,7 @@ def test_tray_is_seen_and_used_by_hand(world: World, agent: Process, desktop: De
     before = desktop.colour(WHITE)
     desktop.use("mousemove", str(TRAY // 2), str(TRAY // 2), "click", "3")
     until(lambda: desktop.colour(WHITE), lambda pixels: pixels > before + WIDTH * HEIGHT // 8)  # the menu
+    world.relay(NOC, "silent")  # else it is found to answer, and stands again (D6)
     desktop.use("key", "Down", "Down", "Return")  # those that only tell are passed over
     world.wait_for_best(VERTEX)
     assert world.get("Relays")[0]["reason"] == "reported from the tray"
@@ -193,7 +194,7 @@ def item(world: World, agent: Process, desktop: Desktop) -> Item:
     return Item(desktop, start_tray(world, desktop))
 
 
-def test_tray_shows_the_relay_refreshes_and_reports(world: World, item: Item) -> None:
+def test_tray_shows_the_relay_refreshes_and_reports(world: World, agent: Process, item: Item) -> None:
     until(lambda: item.seen, lambda seen: seen == ("salsa-relay-ok", f"{NOC}:25"))
     expected = {f"{NOC}:25": False, "published by this network, it answers": False, "State: ready": False}
     expected |= {REFRESH: True, REPORT: True, "Quit": True}
@@ -201,6 +202,8 @@ def test_tray_shows_the_relay_refreshes_and_reports(world: World, item: Item) ->
     asked = len(world.queries())
     item.choose(REFRESH)
     until(lambda: len(world.queries()), lambda now: now >= asked + 3)
+    agent.wait_for("round (refresh) decided", where="log")
+    world.relay(NOC, "silent")  # else it is found to answer, and stands again (D6)
     item.choose(REPORT)
     world.wait_for_best(VERTEX)
     assert world.get("Relays")[0]["reason"] == "reported from the tray"

@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -528,7 +529,10 @@ async def test_peer_answers_at_any_path(bus: Bus) -> None:
                 assert (await ask(client, path, PEER, "Ping"))[0].kind == wire.RETURN
                 for _ in range(2):
                     head, body = await ask(client, path, PEER, "GetMachineId")
-                    assert (head.signature, len(body[0])) == ("s", 32)
+                    if Path("/etc/machine-id").read_text().strip():
+                        assert (head.signature, len(body[0])) == ("s", 32)
+                    else:  # a container whose image was never started
+                        assert body == ["This machine has no identity."]
             assert (await ask(client, PATH, PEER, "Ping", "s", "x"))[0].kind == wire.RETURN  # as sd-bus has it
 
 

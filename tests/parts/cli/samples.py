@@ -27,7 +27,8 @@ from salsa_agent.core.model import (
 )
 from tests.lab.busagent import realtime_us
 
-NOW = time.time() - realtime_us(0) / 1_000_000  # on the clock of the lab's service
+START = time.time()
+NOW = START - realtime_us(0) / 1_000_000  # on the clock of the lab's service
 V4, V6 = ip_address("165.154.15.1"), ip_address("2001:db8:1500:1:a5:9a:f:1")
 NAME_32, NAME_24, NAME_16 = "1.15.154.165.in-addr.arpa", "15.154.165.in-addr.arpa", "154.165.in-addr.arpa"
 NAME_128 = V6.reverse_pointer

@@ -1011,8 +1011,9 @@ async def test_d1_what_came_of_each_address_is_told(space: Netns) -> None:
 
 
 def own_tasks() -> set[asyncio.Task[Any]]:
-    """All tasks but the server's."""
-    return {task for task in asyncio.all_tasks() if "SmtpServer" not in repr(task.get_coro())}
+    """All tasks but the server's, and those of asyncio that take connections for it."""
+    servers = ("SmtpServer", "_accept_connection2")
+    return {task for task in asyncio.all_tasks() if not any(name in repr(task.get_coro()) for name in servers)}
 
 
 @pytest.mark.usefixtures("trusted")

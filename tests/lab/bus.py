@@ -73,7 +73,7 @@ directory = sys.argv[1]
 subprocess.run(["mount", "--bind", f"{directory}/passwd", "/etc/passwd"], check=True)
 if not os.path.getsize("/etc/machine-id"):  # dbus-broker-launch wants one, too; a container's may not be made yet
     with open(f"{directory}/machine-id", "w") as identity:
-        identity.write("5a15a5a15a5a15a5a15a5a15a5a15a5a\n")
+        print("5a15a5a15a5a15a5a15a5a15a5a15a5a", file=identity)
     subprocess.run(["mount", "--bind", identity.name, "/etc/machine-id"], check=True)
 covered = "/run/systemd" if os.path.isdir("/run/systemd") else "/run"
 subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", covered], check=True)

@@ -120,6 +120,8 @@ def test_s_nail_asks_at_its_start(mail: Mail) -> None:
 
 
 def test_git_send_email_by_an_alias(mail: Mail) -> None:
+    if not Path("/usr/lib/git-core/git-send-email").exists():
+        pytest.skip("needs programs: git-email and libmailtools-perl")
     with person(mail, "mutt") as inside:  # git itself is installed
         user = "[user]\n\tname = Me\n\temail = me@home.example\n[sendemail]\n\tconfirm = never\n"
         inside.write("/etc/gitconfig-of-me", user + BLOCKS["git/config"])
@@ -171,7 +173,7 @@ def test_evolution_takes_the_relay_of_the_sender_and_no_other(mail: Mail) -> Non
         inside.write("/usr/bin/salsa-evolution", BLOCKS["evolution/salsa-evolution"], 0o755)
         account = inside.path("/var/tmp/home/.config/evolution/sources/home-smtp.source")
         inside.write("/var/tmp/home/.config/evolution/sources/home-smtp.source", ACCOUNT)
-        inside.run("/usr/lib/x86_64-linux-gnu/glib-2.0/glib-compile-schemas", "/usr/share/glib-2.0/schemas")
+        inside.run("sh", "-c", "/usr/lib/*/glib-2.0/glib-compile-schemas /usr/share/glib-2.0/schemas")
         inside.environment |= {
             "DBUS_SESSION_BUS_ADDRESS": "unix:path=/run/session-bus",
             "XDG_RUNTIME_DIR": "/run",

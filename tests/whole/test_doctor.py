@@ -134,7 +134,7 @@ def test_port_25_is_intercepted(world: World) -> None:
     agent(world)
     for name in (NOC, VERTEX, HOME):
         world.relay(name, "ok", "--name", "gateway.hotel.example")
-    assert doctor(world) == {"port-25-intercepted": "fault"}
+    assert doctor(world) == {"port-25-intercepted": "warning"}
 
 
 # --- send-test

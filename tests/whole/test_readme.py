@@ -32,6 +32,7 @@ ELSEWHERE = {  # commands that are run by another test: its file, and words that
     "./run deb": ("whole/test_deb.py", "deb"),
     "sudo systemctl enable --now salsa-agent": ("whole/test_systemd.py", "systemctl"),
     "systemctl reload salsa-agent": ("whole/test_systemd.py", "reload"),
+    "salsactl send-test --to ADDRESS": ("whole/test_doctor.py", "send-test"),
     "salsactl site": ("parts/cli/test_site.py", "site"),
     "salsactl zone 192.0.2.0/24 --mx 10:relay1.example.net": ("parts/cli/test_zone.py", "zone"),
     "salsactl audit 192.0.2.0/24": ("parts/cli/test_audit.py", "audit"),
@@ -53,7 +54,7 @@ def shell(world: World, command: str, status: int = 0) -> str:
     """Run a command of the README where the agent's bus is the system bus; what it printed."""
     environment = world.bus.environment | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     # what asks the network itself does so from the host of the story; the others ask the agent there
-    where = ["ip", "netns", "exec", world.host.name] if command.startswith("salsactl find") else []
+    where = ["ip", "netns", "exec", world.host.name] if command.startswith(("salsactl find", "salsactl doctor")) else []
     done = subprocess.run(
         [*where, "timeout", "--preserve-status", str(int(PATIENCE)), "sh", "-c", command],
         check=False, capture_output=True, text=True, env=environment, cwd=PROJECT, stdin=subprocess.DEVNULL,

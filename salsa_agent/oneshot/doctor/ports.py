@@ -34,10 +34,10 @@ def _intercepted(greeted: list[Port]) -> Iterator[Finding]:
         other = first.setdefault(port.greeting, port)
         if _site(other.key.host) != _site(port.key.host):
             yield Finding(
-                Severity.FAULT,
+                Severity.WARNING,  # one operator may have both
                 "port-25-intercepted",
                 f'{other.key.host} and {port.key.host} say the same greeting on port 25, "{clean(port.greeting)}": '
-                "one server of this network answers in the place of both, and reads what is sent.",
+                "it seems that one server of this network answers in the place of both, and reads what is sent.",
                 "Use your own relay by port 465, with its certificate checked; tell the network's operator.",
             )
             return

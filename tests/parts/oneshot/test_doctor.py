@@ -280,7 +280,7 @@ def test_port_25_is_blocked(sound: Scene) -> None:
 def test_port_25_is_intercepted(sound: Scene) -> None:
     same = "220 gateway.hotel.example ESMTP"
     assert codes(replace(sound, ports=(Port(A, greeting=same), Port(B, greeting=same)))) == [
-        ("fault", "port-25-intercepted")
+        ("warning", "port-25-intercepted")
     ]
     farm = Port(RelayKey("mx2.a.example", 25), greeting=same)
     assert codes(replace(sound, ports=(Port(A, greeting=same), farm))) == []

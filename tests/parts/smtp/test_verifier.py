@@ -123,6 +123,7 @@ async def test_d1_starttls_is_a_keyword_after_the_first_line(reply: bytes) -> No
         ("EHLO", b"251 another good one\r\n"),
         ("EHLO", b"354 go on\r\n"),
         ("HELO", b"220 relay.example\r\n"),
+        ("STARTTLS", b"250 2.0.0 ok\r\n"),
         ("MAIL", b"220 2.0.0 ok\r\n"),
         ("MAIL", b"251 2.1.0 ok\r\n"),
         ("RCPT", b"252 cannot verify\r\n"),
@@ -130,7 +131,8 @@ async def test_d1_starttls_is_a_keyword_after_the_first_line(reply: bytes) -> No
     ],
 )
 async def test_d1_a_reply_means_success_by_its_code_alone(verb: str, reply: bytes) -> None:
-    answers = {verb: reply} | ({"EHLO": b"502 no\r\n"} if verb == "HELO" else {})
+    ehlo = {"HELO": b"502 no\r\n", "STARTTLS": STARTTLS}.get(verb)
+    answers = {verb: reply} | ({"EHLO": ehlo} if ehlo else {})
     async with SmtpServer(answers=answers) as server:
         result = await check(server.port, recipient="me@example.org")
         assert failed(result, f"127.0.0.1: {verb}: {reply.decode().strip()}")

@@ -21,6 +21,8 @@ from tests.lab.needs import Need, require
 from tests.lab.netns import Netns
 
 PATIENCE = 30.0
+# a line of `master`: a port 465 (RFC 8314 section 3.3) next to `port`; it needs a `certificate`
+SMTPS = "465 inet n - n - - smtpd -o smtpd_tls_wrappermode=yes -o smtpd_tls_security_level=encrypt"
 MASTER = Path("/usr/share/postfix/master.cf.dist")
 _CHROOT = re.compile(r"^([a-z0-9-]+ +(?:unix|inet|pass|fifo) +[^ ]+ +[^ ]+ +)y", re.MULTILINE)
 _UNWANTED = re.compile(r"^(smtp +inet|#?postlog) .*\n", re.MULTILINE)

@@ -18,7 +18,7 @@ from salsa_agent.config import file as config
 from salsa_agent.core.model import RelayKey
 from tests.lab.ca import Ca
 from tests.lab.mail import PARIS, SALSACTL, TORONTO, V6, V6_GATEWAY, V6_HOST, Mail, document
-from tests.lab.postfix import Postfix
+from tests.lab.postfix import SMTPS, Postfix
 from tests.lab.sasl import PasswordService
 from tests.lab.whole import HOME, NOC, RELAYS, VERTEX, Process, until
 
@@ -205,9 +205,6 @@ def test_postfix_takes_the_settings_for_held_mail(mail: Mail) -> None:
         said = client.command("postconf", "-n", "maximal_backoff_time", "delay_warning_time")
         assert said == document("postfix/held.cf")
         assert "warning" not in client.log
-
-
-SMTPS = "465 inet n - n - - smtpd -o smtpd_tls_wrappermode=yes -o smtpd_tls_security_level=encrypt"
 
 
 def test_d10_a_relay_on_port_465_by_the_map_transport(mail: Mail, tmp_path: Path) -> None:

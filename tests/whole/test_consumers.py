@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from tests.lab.bus import PROJECT
+from tests.lab.ca import Ca
 from tests.lab.mail import DOCUMENT, PARIS, TORONTO, Mail, document
+from tests.lab.postfix import SMTPS, Postfix
 from tests.lab.unpacked import Unpacked
-from tests.lab.whole import NOC, VERTEX, until
+from tests.lab.whole import HOME, NOC, RELAYS, VERTEX, until
 
 SALSACTL = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m salsa_agent.cli.salsactl.main "$@"\n'
 EX_IOERR = 74  # sysexits.h
@@ -124,10 +126,13 @@ def test_msmtp(mail: Mail) -> None:
         assert (done.returncode, "there is no relay" in done.stderr) == (EX_IOERR, True)
 
 
-def test_exim(mail: Mail) -> None:
+@contextmanager
+def exim(mail: Mail) -> Iterator[Unpacked]:
+    """Exim with the document's recipe, as Debian's installation asks for a site that sends and receives by itself."""
     with program(mail, "exim4-daemon-light", "Debian-exim") as inside:
         inside.write("/etc/exim4/conf.d/router/175_salsa", document("exim/router"))
-        inside.write(  # as Debian's installation asks for it: a site that sends and receives by itself
+        inside.write("/etc/exim4/conf.d/transport/35_salsa", document("exim/transport"))
+        inside.write(
             "/etc/exim4/update-exim4.conf.conf",
             "dc_eximconfig_configtype='internet'\ndc_other_hostnames='client.example'\n"
             "dc_local_interfaces='127.0.0.1'\ndc_use_split_config='true'\ndc_localdelivery='mail_spool'\n",
@@ -135,15 +140,22 @@ def test_exim(mail: Mail) -> None:
         for directory in ("/var/spool/exim4", "/var/log/exim4", "/run/exim4"):
             inside.run("install", "-d", "-o", "Debian-exim", "-g", "Debian-exim", directory)
         inside.run("update-exim4.conf")
+        yield inside
+
+
+def exim_route(inside: Unpacked) -> str:
+    """What Exim would do with a message; nothing is sent."""
+    done = inside.run("exim4", "-bt", "you@dest.example", check=False)
+    return done.stdout + done.stderr
+
+
+def test_exim(mail: Mail) -> None:
+    with exim(mail) as inside:
 
         def send(subject: str) -> None:
             inside.run("exim4", "-odi", "you@dest.example", input=message(subject))
 
         follows(mail, "exim", send, flush=lambda: inside.run("exim4", "-qff"))
-
-        def route() -> str:
-            done = inside.run("exim4", "-bt", "you@dest.example", check=False)
-            return done.stdout + done.stderr
 
         mail.roam(TORONTO, NOC)
         mail.relays[NOC].stop()  # after the agent has said that it is the best
@@ -153,17 +165,97 @@ def test_exim(mail: Mail) -> None:
         mail.relays[NOC].start()
 
         (mail.output / "relays").write_text("[2001:db8::1]:587\n192.0.2.9:25\n")
-        assert re.search(r"host 2001:db8::1 +\[2001:db8::1\] port=587\n.*host 192.0.2.9 .*port=25", route(), re.DOTALL)
+        assert re.search(
+            r"host 2001:db8::1 +\[2001:db8::1\] port=587\n.*host 192.0.2.9 .*port=25", exim_route(inside), re.DOTALL
+        )
         (mail.output / "relays").write_text("")  # no relay: by MX
-        assert "dnslookup" in route()
+        assert "dnslookup" in exim_route(inside)
         mail.reset()
-        assert "cannot be resolved at this time" in route()  # no agent: held
+        assert "cannot be resolved at this time" in exim_route(inside)  # no agent: held
         send("exim, no agent")
         assert "you@dest.example" in inside.run("exim4", "-bp").stdout
         mail.agent()
         mail.roam(TORONTO, NOC)
         inside.run("exim4", "-qff")
         mail.arrives("exim, no agent", NOC)
+
+
+def test_d10_exim_and_a_relay_on_port_465(mail: Mail, tmp_path: Path) -> None:
+    mail.reset()  # another agent and another zone
+    certificate = Ca(tmp_path).issue(HOME)
+    with (
+        Postfix(
+            mail.world.far, HOME, certificate=certificate, receives=["dest.example"], relays_for=["0.0.0.0/0"],
+            master=[SMTPS], main={"inet_interfaces": RELAYS[HOME]},
+        ) as home,
+        exim(mail) as inside,
+    ):  # fmt: skip
+        zone = mail.world.zone
+        mail.world.publish({name: entry for name, entry in zone.items() if "MX" not in entry})
+        mail.agent(static=f"{HOME}:465")
+        mail.world.join(TORONTO)
+        until(lambda: mail.world.best, lambda best: best == f"{HOME}:465")
+        inside.run("exim4", "-odi", "you@dest.example", input=message("exim, inside TLS"))
+        home.until(home.received, "mail inside TLS")
+        assert "Subject: exim, inside TLS" in home.received()[0]
+        assert "TLS connection established from" in home.log
+        mail.world.publish(zone)
+        mail.roam(PARIS, VERTEX)
+        until((mail.output / "relays").read_text, lambda seen: seen == f"{VERTEX}:25\n{HOME}:465\n")
+        assert HOME not in exim_route(inside), "one transport cannot speak to both"
+        inside.run("exim4", "-odi", "you@dest.example", input=message("exim, outside TLS"))
+        mail.arrives("exim, outside TLS", VERTEX)
+        assert len(home.received()) == 1
+        # a relay that does not speak TLS though it was said to: the next one, and nothing in plain text
+        env = mail.output / "relay.env"
+        env.write_text(env.read_text().partition("SALSA_TLS=")[0] + "SALSA_TLS=implicit\n")
+        inside.run("exim4", "-odi", "you@dest.example", input=message("exim, next relay in TLS"))
+        home.until(lambda: len(home.received()) == 2, "mail by the next relay")
+        assert "exim, next relay in TLS" not in mail.subjects(VERTEX)
+
+
+@pytest.fixture
+def idle_exim(networks: Mail) -> Iterator[Unpacked]:
+    """An Exim that is only asked; no agent runs, the test writes the files."""
+    with exim(networks) as inside:
+        yield inside
+    for path in networks.output.iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("tls", "relays", "transport", "hosts"),
+    [
+        ("implicit", "192.0.2.1:465 192.0.2.2:25 [2001:db8::3]:465 192.0.2.4:2465", "smtps_relay", "1:465 3:465"),
+        ("implicit", "192.0.2.1:2465 192.0.2.2:465", "smtps_relay", "1:2465 2:465"),  # by the SRV record `submissions`
+        ("starttls", "192.0.2.1:587 192.0.2.2:465 [2001:db8::3]:25", "remote_smtp", "1:587 3:25"),
+        ("none", "192.0.2.1:25", "remote_smtp", "1:25"),
+        ("", "[2001:db8::1]:25 192.0.2.2:4465", "remote_smtp", "1:25 2:4465"),
+    ],
+)  # fmt: skip
+def test_d10_exim_speaks_to_all_relays_as_to_the_first(
+    networks: Mail, idle_exim: Unpacked, tls: str, relays: str, transport: str, hosts: str
+) -> None:
+    (networks.output / "relays").write_text("".join(f"{relay}\n" for relay in relays.split()))
+    (networks.output / "relay.env").write_text(f"SALSA_HOST=x\nSALSA_PORT=1\nSALSA_SOURCE=dns\nSALSA_TLS={tls}\n")
+    shown = exim_route(idle_exim)
+    assert f"transport = {transport}\n" in shown
+    assert " ".join(f"{last}:{port}" for last, port in re.findall(r"(\d)\] .*port=(\d+)", shown)) == hosts
+
+
+def test_d10_exim_holds_the_mail_when_relay_env_is_missing(networks: Mail, idle_exim: Unpacked) -> None:
+    (networks.output / "relays").write_text("192.0.2.1:25\n")
+    assert "cannot be resolved at this time" in exim_route(idle_exim)
+
+
+@pytest.mark.parametrize("text", ["${run{/bin/touch /run/salsa-agent/evil}}", "a.example:25 evil", "$item"])
+def test_exim_expands_nothing_of_the_files(networks: Mail, idle_exim: Unpacked, text: str) -> None:
+    """The agent writes no such text; the recipe holds if something else does."""
+    (networks.output / "relays").write_text(f"192.0.2.1:25\n{text}\n")
+    (networks.output / "relay.env").write_text(f"SALSA_HOST={text}\nSALSA_TLS={text}\n")
+    shown = exim_route(idle_exim)
+    assert "smtps_relay" not in shown
+    assert not (networks.output / "evil").exists()
 
 
 # --- by `salsactl watch --exec`

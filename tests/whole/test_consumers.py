@@ -246,6 +246,9 @@ def test_d10_exim_speaks_to_all_relays_as_to_the_first(
 def test_d10_exim_holds_the_mail_when_relay_env_is_missing(networks: Mail, idle_exim: Unpacked) -> None:
     (networks.output / "relays").write_text("192.0.2.1:25\n")
     assert "cannot be resolved at this time" in exim_route(idle_exim)
+    idle_exim.run("exim4", "-odi", "you@dest.example", input=message("exim, no relay.env"))
+    queued = idle_exim.run("exim4", "-bp").stdout
+    assert ("you@dest.example" in queued, "frozen" in queued) == (True, False)
 
 
 @pytest.mark.parametrize("text", ["${run{/bin/touch /run/salsa-agent/evil}}", "a.example:25 evil", "$item"])

@@ -158,8 +158,10 @@ class Schedule:
     def move_host(self) -> None:
         """An exchange gets another address, none, this host's own, or its lookup fails."""
         mine = str(self.hosts[0].ip) if self.hosts and self.hosts[0].ip.version == 4 else "203.0.113.9"
-        choices = [at(f"203.0.113.{self.random.randrange(1, 9)}", ttl=3000), at(mine, ttl=3000)]
-        self.world.host(self.random.choice(HOSTS), self.random.choice([*choices, FAILED, Answer(Outcome.NONE)]))
+        index = self.random.randrange(len(HOSTS))
+        # addresses of this name's own: relays live and die by name here, and the agent's verdicts are on servers (D1)
+        choices = [at(f"203.0.113.{self.random.choice((1, 101)) + index}", ttl=3000), at(mine, ttl=3000)]
+        self.world.host(HOSTS[index], self.random.choice([*choices, FAILED, Answer(Outcome.NONE)]))
 
     def turn_relay(self) -> None:
         """A relay dies or comes back."""

@@ -161,7 +161,7 @@ def test_find_with_a_read_only_root_and_without_ipv6_and_bus(world: World) -> No
     for name in ("all", "default", "lo"):
         world.host.sysctl(f"net/ipv6/conf/{name}/disable_ipv6", 1)
     read_only = ("sh", "-ec", 'mount --rbind / /mnt; mount -o remount,ro,bind /mnt; exec chroot /mnt "$@"', "sh")
-    check = ("sh", "-ec", f'if touch {world.directory}/x 2>/dev/null; then exit 9; fi; cd /; exec "$@"', "sh")
+    check = ("sh", "-ec", 'if touch /x 2>/dev/null; then exit 9; fi; cd /; exec "$@"', "sh")
     assert find(world, before=(*read_only, *check))[:3] == (0, f"{NOC}:25\n", "")
 
 

@@ -75,7 +75,7 @@ class Person(Unpacked):
 def person(mail: Mail, package: str) -> Iterator[Person]:
     with Person(mail, package) as inside:
         inside.write("/usr/bin/salsactl", SALSACTL, 0o755)
-        inside.write("/usr/bin/salsa-url", BLOCKS["salsa-url"], 0o755)
+        inside.write("/usr/bin/relay-url", BLOCKS["relay-url"], 0o755)
         inside.write("/etc/mailname", "client.example\n")
         inside.path("/var/tmp/home").mkdir(parents=True)
         yield inside

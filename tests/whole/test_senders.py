@@ -89,7 +89,7 @@ def test_c11_without_an_entry_the_strict_letter_is_refused_and_with_it_all_arriv
     until(lambda: traveller.receiver.postfix.log, lambda log: "rejected by DMARC policy for strict.example" in log)
     assert "without-strict" not in traveller.arrived
     assert all(traveller.through(NOC, f"without-{domain}") for domain in ("loose", "soft"))
-    assert "to=<without-strict@dest.example>" in traveller.relays[NOC].log
+    until(lambda: traveller.relays[NOC].log, lambda log: "to=<without-strict@dest.example>" in log)
 
     world.configure(STATIC + ENTRY + LISTEN)
     agent.popen.send_signal(signal.SIGHUP)

@@ -170,7 +170,7 @@ def test_evolution_takes_the_relay_of_the_sender_and_no_other(mail: Mail) -> Non
     agent = mail.agent(more=entry.format(NOC))
     mail.roam(TORONTO, NOC)
     with person(mail, "evolution-data-server") as inside:
-        inside.write("/usr/bin/salsa-evolution", BLOCKS["evolution/salsa-evolution"], 0o755)
+        inside.write("/usr/bin/evolution-relay", BLOCKS["evolution/evolution-relay"], 0o755)
         account = inside.path("/var/tmp/home/.config/evolution/sources/home-smtp.source")
         inside.write("/var/tmp/home/.config/evolution/sources/home-smtp.source", ACCOUNT)
         inside.run("sh", "-c", "/usr/lib/*/glib-2.0/glib-compile-schemas /usr/share/glib-2.0/schemas")
@@ -182,7 +182,7 @@ def test_evolution_takes_the_relay_of_the_sender_and_no_other(mail: Mail) -> Non
         bus = "--address=unix:path=/run/session-bus"
         mail.start(inside.argv("dbus-daemon", "--session", "--nofork", "--nopidfile", bus))
         until(inside.path("/run/session-bus").exists, bool)
-        (execute,) = re.findall(r"^ExecStart=(.*)$", BLOCKS["evolution/salsa-evolution.service"], re.MULTILINE)
+        (execute,) = re.findall(r"^ExecStart=(.*)$", BLOCKS["evolution/evolution-relay.service"], re.MULTILINE)
 
         def evolution(host: str) -> None:
             text = until(account.read_text, lambda seen: f"Host={host}" in seen)

@@ -25,6 +25,7 @@ KEYS: Mapping[str, Forms] = {
         "attempts": form.whole(1, 5),
         "trust_ad": form.texts(form.trusted_server),
         "case_randomization": form.flag,
+        "srv": form.flag,
     },
     "smtp": {"port": form.whole(1, 65535)},
     "srv": {"targets": form.texts(form.host_pattern)},

@@ -15,6 +15,7 @@ IPAddress = IPv4Address | IPv6Address
 
 SUBMISSIONS_PORT = 465  # RFC 8314 section 3.3
 MAX_IFINDEX = (1 << 31) - 1  # the kernel's interface indexes are of type int
+REVERSE_TREE = (".in-addr.arpa", ".ip6.arpa")
 FIRST_IPV6 = 1 << 128  # the least number of an IPv6 address; see `number_of`
 
 
@@ -256,8 +257,11 @@ class Question:
 
     @property
     def of_network(self) -> bool:
-        """Whether the answer belongs to the network that it was learned on; an SRV set is its domain's (rule C12)."""
-        return self.rtype is not RRType.SRV
+        """Whether the answer belongs to the network that it was learned on; an SRV set is its domain's (rule C12).
+
+        One in the reverse tree is the network's (rule B8).
+        """
+        return self.rtype is not RRType.SRV or self.name.endswith(REVERSE_TREE)
 
     def __hash__(self) -> int:
         return hash(self.name)  # enough, and a fifth of the time: questions are the keys of everything
@@ -354,7 +358,7 @@ class Relay(NamedTuple):
 
     `administrator`: its source, or that of an entry further down with the same host and port, is `site`, `sender` or
     `static`: the rules for the administrator's relays (C8, D10, D11) hold for it. `srv`: the service of the SRV record
-    that it came from, `submissions` or `submission` (rule C12); empty: it came from none.
+    that it came from, `submissions` or `submission` (rules B8, C12); empty: it came from none.
     """
 
     key: RelayKey
@@ -370,6 +374,11 @@ class Relay(NamedTuple):
     site: str = ""  # the name of the site that gave it (rule C10)
     srv: str = ""
     administrator: bool = False
+
+    @property
+    def proves_name(self) -> bool:
+        """Whether its certificate must be valid for its name, whatever `verify.tls` says (rule C12)."""
+        return bool(self.srv) and self.administrator
 
     @property
     def implicit_tls(self) -> bool:

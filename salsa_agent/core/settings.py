@@ -40,6 +40,7 @@ class Dns:
     """`[dns]`: who is asked and for how long (F1, F2). `timeout`: seconds for one try.
 
     `case_randomization`: letters of the name are sent in upper or lower case at random, for a forger to guess (0x20).
+    `srv`: each level is asked for SRV records, too (B8, experimental).
     """
 
     servers: tuple[Server, ...] = ()
@@ -47,6 +48,7 @@ class Dns:
     attempts: int = 2
     trust_ad: tuple[TrustedServer, ...] = ()
     case_randomization: bool = True
+    srv: bool = False
 
 
 @dataclass(frozen=True, slots=True)

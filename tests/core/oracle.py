@@ -17,10 +17,12 @@ from salsa_agent.core.model import (
     Outcome,
     RelayKey,
     RRType,
+    Srv,
 )
 from salsa_agent.core.reverse_names import name_at
 from tests.core.sim import NXDOMAIN
 
+SERVICES = ("submissions", "submission")
 Tables = dict[tuple[str, RRType], Answer]
 
 
@@ -43,8 +45,12 @@ def work_out(
     dead: set[str],
     *,
     verified: bool,
+    srv: bool = False,
 ) -> Truth:
-    """The fixed point for these own addresses, external address, link relays, static relays, DNS and dead relays."""
+    """The fixed point for these own addresses, external address, link relays, static relays, DNS and dead relays.
+
+    `srv`: levels are asked for SRV records, too (B8).
+    """
     found = Truth()
     own = {host.ip for host in hosts}
     addresses = [(host.ip, host.ip.version == 6 and bool(host.flags & 1)) for host in sorted(hosts, key=_a4)]
@@ -55,7 +61,7 @@ def work_out(
         addresses.append((outside, False))
     listed = [key for given in links for key in _of_link(given, dns, own, found)]
     for ip, temporary in addresses:
-        outcome, relays = _climb(ip, temporary, dns, own, found)
+        outcome, relays = _climb(ip, temporary, dns, own, found, srv=srv)
         found.outcomes.append((str(ip), str(outcome)))
         listed += relays
     found.relays = list(dict.fromkeys([*listed, *static]))
@@ -74,32 +80,47 @@ def _a4(host: HostAddress) -> tuple[int, bool, int]:
 
 
 def _climb(
-    ip: IPAddress, temporary: bool, dns: Tables, own: set[IPAddress], found: Truth
+    ip: IPAddress, temporary: bool, dns: Tables, own: set[IPAddress], found: Truth, *, srv: bool
 ) -> tuple[Outcome, list[RelayKey]]:
     failed = False
     for level in (32, 24, 16) if ip.version == 4 else (128, 64, 56, 48, 32):
         if temporary and level > 64:
             continue
-        answer = dns.get((name_at(ip, level), RRType.MX), NXDOMAIN)
+        name = name_at(ip, level)
+        services = [dns.get((f"_{one}._tcp.{name}", RRType.SRV), NXDOMAIN) for one in SERVICES] if srv else []
+        broken = any(service.outcome is Outcome.FAILED for service in services)
+        found.failing |= broken
+        targets = [(place, record) for place, one in enumerate(services) for record in _there(one)]
+        if targets:
+            best_first = sorted(targets, key=lambda target: (target[1].priority, target[0]))
+            named = [(one.priority, RelayKey(one.target.rstrip("."), one.port)) for _, one in best_first]
+            return Outcome.FOUND, _usable(named, dns, own, found)
+        answer = dns.get((name, RRType.MX), NXDOMAIN)
         if answer.mx == (Mx(0, "."),):
             return Outcome.REFUSED, []
         if answer.outcome is Outcome.FOUND:
-            return Outcome.FOUND, _of_set(answer, dns, own, found)
+            named = [(mx.preference, RelayKey(mx.exchange.rstrip("."), 25)) for mx in answer.mx]
+            return Outcome.FOUND, _usable(named, dns, own, found)
         if answer.outcome is Outcome.FAILED:
-            failed = found.failing = True
+            found.failing = True
+        failed |= broken or answer.outcome is Outcome.FAILED
     return Outcome.FAILED if failed else Outcome.NONE, []
 
 
-def _of_set(answer: Answer, dns: Tables, own: set[IPAddress], found: Truth) -> list[RelayKey]:
+def _there(answer: Answer) -> tuple[Srv, ...]:
+    """The records of a service, none where a single target `.` says that it is not there."""
+    return () if [record.target for record in answer.srv] == ["."] else answer.srv
+
+
+def _usable(named: list[tuple[int, RelayKey]], dns: Tables, own: set[IPAddress], found: Truth) -> list[RelayKey]:
     usable: list[tuple[int, RelayKey]] = []
     bar = 1 << 17
-    for mx in answer.mx:
-        host = mx.exchange.rstrip(".")
-        at = _addresses(host, dns, found)
+    for preference, key in named:
+        at = _addresses(key.host, dns, found)
         if at & own:
-            bar = min(bar, mx.preference)
+            bar = min(bar, preference)
         if at:
-            usable.append((mx.preference, RelayKey(host, 25)))
+            usable.append((preference, key))
     return [key for preference, key in sorted(usable, key=lambda pair: pair[0]) if preference < bar]
 
 

@@ -36,12 +36,14 @@ from salsa_agent.core.model import (
     Relay,
     RelayEntry,
     RelayKey,
+    RRType,
     Source,
     State,
 )
 from salsa_agent.core.reverse_names import name_at
-from salsa_agent.core.settings import Network, Sender, Settings, Verify
+from salsa_agent.core.settings import Dns, Network, Sender, Settings, Verify
 from tests.core.oracle import work_out
+from tests.core.selecting import srv
 from tests.core.sim import DEAD, FAILED, OK, VIEW, World, at, facts, host, mx
 
 STATICS = (RelayKey("smtp.clear.net.nz", 25), RelayKey("192.0.2.99", 587))
@@ -54,6 +56,7 @@ PUBLIC = {ip_address("203.0.113.200"), ip_address("203.0.113.201")}
 LONGEST = 60.0  # seconds: a round (E4), then the first delay of D5 and the first retries of B5
 BOUNDED_FOR = 600.0  # seconds; D11: in which so many different servers are spoken to
 MOST_QUESTIONS = 40  # of one round: three addresses, six exchanges, a static name
+SRV_QUESTIONS = 30  # of three addresses (B8)
 QUIET = 6600.0  # seconds: more than every TTL here and every delay of D5, of which the longest is 1,980 s
 FACTS = {
     False: lambda hosts: facts(*hosts),
@@ -72,6 +75,7 @@ class Schedule:
         self.settings = Settings(
             static_relays=self.static,
             network=Network(nat=nat),
+            dns=Dns(srv=random.random() < 0.3),
             verify=Verify(enabled=self.verified),
             senders=tuple(
                 Sender((f"*@{network}.example",), tuple(random.sample(OWN, random.randrange(1, 3))), network)
@@ -145,6 +149,25 @@ class Schedule:
         ip = ip_address(self.random.choice(IPS))
         level = self.random.choice((32, 24, 16) if ip.version == 4 else (128, 64, 48))
         self.world.mx(name_at(ip, level), self.random_set())
+
+    def publish_services(self) -> None:
+        """An operator changes the SRV records of a level (B8)."""
+        ip = ip_address(self.random.choice(IPS))
+        level = self.random.choice((32, 24, 16) if ip.version == 4 else (128, 64, 48))
+        service = self.random.choice(("_submissions", "_submission"))
+        self.world.dns[f"{service}._tcp.{name_at(ip, level)}", RRType.SRV] = self.random_services()
+
+    def random_services(self) -> Answer:
+        random = self.random
+        if random.random() < 0.4:
+            return random.choice((FAILED, Answer(Outcome.NONE, ttl=3000), srv("0:0:0:.", ttl=3000)))
+        names = random.sample(HOSTS, random.randrange(1, 4))
+        priorities = random.sample((5, 10, 20, 30), len(names))
+        words = (
+            f"{priority}:1:{random.choice((25, 465, 587))}:{name}."
+            for priority, name in zip(priorities, names, strict=True)
+        )
+        return srv(*words, ttl=random.choice((30, 3000, 3000)))
 
     def random_set(self) -> Answer:
         random = self.random
@@ -279,7 +302,16 @@ class Schedule:
         nat = self.settings.network.nat != "off" and any(one.ip.version == 4 for one in self.hosts)
         outside = world.outside if nat and world.outside in PUBLIC else None
         check_servers(world.spoken_to)
-        truth = work_out(self.hosts, outside, self.given, self.static, world.dns, dead, verified=self.verified)
+        truth = work_out(
+            self.hosts,
+            outside,
+            self.given,
+            self.static,
+            world.dns,
+            dead,
+            verified=self.verified,
+            srv=self.settings.dns.srv,
+        )
         said = world.said
         assert [listed.relay.key for listed in said.relays] == truth.relays
         assert (said.best.host, said.best.port) == ((truth.best.host, truth.best.port) if truth.best else ("", 0))
@@ -292,7 +324,8 @@ class Schedule:
         assert world.engine.idle
         assert world.most_in_flight <= 64
         assert world.most_conversing <= 4
-        assert len(world.asked) <= MOST_QUESTIONS * (self.changes + len(world.rounds) + 1), "work is not bounded"
+        most = MOST_QUESTIONS + SRV_QUESTIONS * self.settings.dns.srv
+        assert len(world.asked) <= most * (self.changes + len(world.rounds) + 1), "work is not bounded"
 
     def check_senders(self, network: list[Relay], dead: set[str]) -> None:
         """Each sender's list is that of its entry, and its best relay the first that answers, else its own first."""
@@ -315,7 +348,8 @@ class Schedule:
 PAUSES = (0.0, 0.01, 0.3, 3.0, 40.0, 400.0)  # seconds between two steps
 STEPS = (
     Schedule.roam, Schedule.roam, Schedule.reroute, Schedule.tell, Schedule.publish_set, Schedule.publish_set,
-    Schedule.publish_set, Schedule.move_host, Schedule.turn_relay, Schedule.hush, Schedule.refresh, Schedule.report,
+    Schedule.publish_set, Schedule.publish_services, Schedule.publish_services,
+    Schedule.move_host, Schedule.turn_relay, Schedule.hush, Schedule.refresh, Schedule.report,
     Schedule.give, Schedule.move_outside, Schedule.reload, Schedule.storm, Schedule.settle,
 )  # fmt: skip
 ADVERSARIES = (Schedule.lie, Schedule.flap_address, Schedule.flap_relay, Schedule.complain, Schedule.churn)

@@ -10,8 +10,7 @@ import pytest
 
 from salsa_agent.core.events import FailureReported
 from salsa_agent.core.model import DomainRoute, RelayKey, RRType, Server, SrvEntry
-from salsa_agent.core.selection.exchanges import spread
-from salsa_agent.core.selection.srv import weight_order
+from salsa_agent.core.selection.ordering import spread, weight_order
 from salsa_agent.core.settings import Policy, Sender, Settings
 from tests.core.selecting import Selecting, drops, entry, keys, on, srv
 from tests.core.sim import FAILED, World, at, mx

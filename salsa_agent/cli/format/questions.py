@@ -9,6 +9,8 @@ from salsa_agent.cli.format.relays import Dict
 from salsa_agent.cli.format.text import Page, Row, table, took
 from salsa_agent.text import clean
 
+_SERVICES = ("_submissions._tcp.", "_submission._tcp.")  # rule B8
+
 
 def questions(page: Page, asked: Sequence[Dict], evidence: Sequence[Dict]) -> list[list[str]]:
     """Blocks of lines: one ladder of levels for each own address, then what is in no ladder.
@@ -18,7 +20,7 @@ def questions(page: Page, asked: Sequence[Dict], evidence: Sequence[Dict]) -> li
     blocks = []
     rest = list(asked)
     for of in evidence:
-        ladder = [one for one in asked if one["type"] == "MX" and _is_on_path(one["name"], of["address"])]
+        ladder = [one for one in asked if one["type"] in {"MX", "SRV"} and _is_on_path(one["name"], of["address"])]
         rest = [one for one in rest if one not in ladder]
         head = page.bold(clean(of["address"]))
         if of.get("interface"):
@@ -63,11 +65,13 @@ def _rows(page: Page, asked: Sequence[Dict], head: str, first: Callable[[Dict], 
 
 
 def _level(one: Dict) -> str:
-    return f"/{one['level']}" if "level" in one else ""
+    return f"/{one['level']}" if "level" in one else one["type"] if one["type"] == "SRV" else ""
 
 
 def _is_on_path(name: str, address: str) -> bool:
-    """Is `name` the reverse name of `address`, or of one of its levels?"""
+    """Is `name` the reverse name of `address`, or of one of its levels, or that of a service there (rule B8)?"""
+    for service in _SERVICES:
+        name = name.removeprefix(service)
     try:
         whole = ip_address(address).reverse_pointer
     except ValueError:

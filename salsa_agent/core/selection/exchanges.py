@@ -1,37 +1,58 @@
-"""Rules C1 to C5 and C7: which exchanges of an MX set become relays, and in which order."""
+"""Rules C1 to C5 and C7: which exchanges of a level's set become relays, and in which order.
+
+The set is one of MX records or, by B8, of SRV records, whose targets are exchanges, too.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from hashlib import sha256
 from typing import NamedTuple
 
 from salsa_agent.core import admission
-from salsa_agent.core.model import Dropped, IPAddress, Mx, Relay, RelayKey, Source
+from salsa_agent.core.model import Dropped, IPAddress, Mx, Relay, RelayKey, RRType, Source, Srv
 from salsa_agent.core.selection.answers import Answers, HostLookup, Lookup
 from salsa_agent.core.selection.inputs import SelectionInput
-from salsa_agent.core.selection.levels import MxSet
-from salsa_agent.core.selection.results import MAX_DROPPED, Part
+from salsa_agent.core.selection.levels import LevelSet
+from salsa_agent.core.selection.ordering import MAX_DROPPED, SERVICES, Limit, Refused, ranked_targets, spread
+from salsa_agent.core.selection.results import Part
 from salsa_agent.text import sanitize
 
 MAX_EXCHANGES = 32  # of an MX set, C5
 MAX_LOOKED_UP = 64  # exchanges of all sets together, C5
+_LIMIT = Limit(MAX_EXCHANGES, "C5", f"more than {MAX_EXCHANGES} exchanges")
 
 
 class Exchange(NamedTuple):
-    """An exchange of a set, with the best of its preferences. `host` in canonical form."""
+    """An exchange of a set, with the best of its preferences. `host` in canonical form.
+
+    `port`: of an SRV record; 0: of none. `place`: of the answer in `LevelSet.answers`.
+    """
 
     host: str
     preference: int
+    port: int = 0
+    place: int = 0
 
 
 class Ranking(NamedTuple):
-    """The exchanges of a set that are worth looking up, best first, and why the others are not (host, rule, reason)."""
+    """The exchanges of a set that are worth looking up, best first, and what of it is not. Places as in `Exchange`."""
 
     exchanges: tuple[Exchange, ...]
-    dropped: tuple[tuple[str, str, str], ...]
+    refused: tuple[Refused, ...]
+
+
+class _AnyHost(NamedTuple):
+    """B8: a target may be any host name, as an exchange may be (C2)."""
+
+    rule: str = "B8"
+
+    def error(self, record: Srv, host: str, _: int) -> tuple[str, str]:
+        """The rule and the reason why this target is not used; empty ones: it is."""
+        if reason := admission.hostname_error(host):
+            return "C2" if host else self.rule, reason
+        return (self.rule, "port 0") if record.port == 0 else ("", "")
 
 
 def admitted_exchanges(
@@ -62,72 +83,83 @@ def admitted_exchanges(
     return frozenset(admitted.union(list(dict.fromkeys(over))[:free]))
 
 
-def exchanges_of(mx_set: MxSet, identity: bytes) -> tuple[Lookup, ...]:
+def exchanges_of(records: LevelSet, identity: bytes) -> tuple[Lookup, ...]:
     """The exchanges that a set would have looked up, best first."""
-    servers, ifindex = mx_set.question.servers, mx_set.address.ifindex
-    ranking = ranked(mx_set.cached.answer.mx, identity)
-    return tuple(Lookup(host, servers, ifindex) for host, _ in ranking.exchanges)
+    ranking = ranked(records, identity)
+    lookups = (Lookup(one.host, records.servers, records.address.ifindex) for one in ranking.exchanges)
+    return tuple(dict.fromkeys(lookups))
 
 
-def relays_of_set(mx_set: MxSet, inputs: SelectionInput, answers: Answers, admitted: frozenset[Lookup]) -> Part:
-    """The usable exchanges of one MX set in the order of C1. `admitted`: those that are looked up (C5).
+def relays_of_set(records: LevelSet, inputs: SelectionInput, answers: Answers, admitted: frozenset[Lookup]) -> Part:
+    """The usable exchanges of one set in the order of C1. `admitted`: those that are looked up (C5).
 
     An exchange that is this host rules out all that are no better than it (C4), so nothing behind an exchange whose
     addresses are still being looked up is given.
     """
-    servers, ifindex = mx_set.question.servers, mx_set.address.ifindex
-    ranking = ranked(mx_set.cached.answer.mx, inputs.identity)
-    dropped = list(_dropped(mx_set.question.name, str(mx_set.address.ip), ranking.dropped))
+    ranking = ranked(records, inputs.identity)
+    names = tuple(question.name for question, _ in records.answers)
+    dropped = list(_dropped(names, str(records.address.ip), ranking.refused))
     relays: list[Relay] = []
     barred_from = pending_from = None
-    for host, preference in ranking.exchanges:
-        may_be = Lookup(host, servers, ifindex) in admitted
+    for one in ranking.exchanges:
+        host, preference = one.host, one.preference
+        may_be = Lookup(host, records.servers, records.address.ifindex) in admitted
         if not may_be and len(admitted) >= MAX_LOOKED_UP:
-            dropped.append(_drop(mx_set, host, "C5", f"more than {MAX_LOOKED_UP} exchanges in all"))
+            dropped.append(
+                _drop(records, Refused(host, "C5", f"more than {MAX_LOOKED_UP} exchanges in all", one.place))
+            )
             continue
-        looked_up = answers.look_up(host, servers) if may_be else None  # else its place is kept for another link
+        looked_up = answers.look_up(host, records.servers) if may_be else None  # else its place is another link's
         if looked_up is None:
             pending_from = preference if pending_from is None else pending_from
             continue
         if barred_from is None and inputs.is_own(looked_up.all):
             barred_from = preference
-        relay, reason = usable(_relay(mx_set, host, preference, looked_up, inputs), looked_up, inputs)
+        relay, reason = usable(_relay(records, one, looked_up, inputs), looked_up, inputs)
         if reason:
-            dropped.append(_drop(mx_set, host, "C3", reason))
+            dropped.append(_drop(records, Refused(host, "C3", reason, one.place)))
         else:
             relays.append(relay)
-    kept, refused = _admitted(mx_set, relays, barred_from, inputs)
+    kept, refused = _admitted(relays, barred_from, inputs)
     if pending_from is not None:
         kept = [relay for relay in kept if relay.preference is not None and relay.preference < pending_from]
     return Part(tuple(kept), (*dropped, *refused), settled=pending_from is None)
 
 
-@lru_cache(maxsize=256)
-def ranked(records: tuple[Mx, ...], identity: bytes) -> Ranking:
-    """C2, C5 and C1: the 32 best host names among the exchanges.
+def ranked(records: LevelSet, identity: bytes) -> Ranking:
+    """C2, C5 and C1: the 32 best host names among the exchanges."""
+    first = records.answers[0][1].answer
+    if not records.is_srv:
+        return ranked_mx(first.mx, identity)
+    by_service = {question.name: place for place, (question, _) in enumerate(records.answers)}
+    places = [
+        next((place for name, place in by_service.items() if name.startswith(f"_{service}._tcp.")), None)
+        for service in SERVICES
+    ]
+    sets = tuple(() if place is None else records.answers[place][1].answer.srv for place in places)
+    targets, refused = ranked_targets(sets, _AnyHost(), identity, _LIMIT)
+    return Ranking(
+        tuple(Exchange(one.host, one.priority, one.port, places[one.place] or 0) for one in targets),
+        tuple(one._replace(place=places[one.place] or 0) for one in refused),
+    )
 
-    Equal preferences are ordered by `spread` (RFC 5321 section 5.1).
-    """
+
+@lru_cache(maxsize=256)
+def ranked_mx(records: tuple[Mx, ...], identity: bytes) -> Ranking:
+    """The same of an MX set. Equal preferences are ordered by `spread` (RFC 5321 section 5.1)."""
     best: dict[str, int] = {}
-    dropped: list[tuple[str, str, str]] = []
+    refused: list[Refused] = []
     for mx in records:
         host = admission.canonical(mx.exchange)
         reason = admission.hostname_error(host)
         if reason:
-            dropped.append((sanitize(host) or ".", "C2" if host else "B7", reason))
+            refused.append(Refused(sanitize(host) or ".", "C2" if host else "B7", reason))
         else:
             best[host] = min(mx.preference, best.get(host, mx.preference))
     in_order = sorted(best, key=lambda host: (best[host], spread(identity, host)))
-    too_many = f"more than {MAX_EXCHANGES} exchanges"
-    dropped += [(host, "C5", too_many) for host in in_order[MAX_EXCHANGES:]]
+    refused += [Refused(host, _LIMIT.rule, _LIMIT.reason) for host in in_order[MAX_EXCHANGES:]]
     exchanges = tuple(Exchange(host, best[host]) for host in in_order[:MAX_EXCHANGES])
-    return Ranking(exchanges, tuple(dropped[:MAX_DROPPED]))
-
-
-@lru_cache(maxsize=1024)
-def spread(identity: bytes, host: str) -> bytes:
-    """C1: a hash by which a fleet spreads over equal preferences, while one machine keeps to its order."""
-    return sha256(identity + b"\0" + host.encode("ascii")).digest()
+    return Ranking(exchanges, tuple(refused[:MAX_DROPPED]))
 
 
 def usable(relay: Relay, looked_up: HostLookup | None, inputs: SelectionInput) -> tuple[Relay, str]:
@@ -156,43 +188,46 @@ def _address_error(ip: IPAddress, relay: Relay, inputs: SelectionInput) -> str:
     return "" if inputs.settings.policy.internal or links else "internal"
 
 
-def _relay(mx_set: MxSet, host: str, preference: int, looked_up: HostLookup, inputs: SelectionInput) -> Relay:
-    expires = mx_set.cached.expires
+def _relay(records: LevelSet, exchange: Exchange, looked_up: HostLookup, inputs: SelectionInput) -> Relay:
+    question, cached = records.answers[exchange.place]
+    srv = question.name.partition(".")[0].removeprefix("_") if question.rtype is RRType.SRV else ""
     return Relay(
-        key=RelayKey(host, inputs.settings.smtp_port),
+        key=RelayKey(exchange.host, exchange.port or inputs.settings.smtp_port),
         source=Source.DNS,
         addresses=looked_up.addresses,
-        preference=preference,
-        name=mx_set.question.name,
-        level=mx_set.level,
-        address=str(mx_set.address.ip),
-        interface=mx_set.address.interface,
-        authenticated=mx_set.cached.answer.authenticated and looked_up.authenticated,
-        expires=expires if looked_up.expires is None else min(expires, looked_up.expires),
+        preference=exchange.preference,
+        name=question.name,
+        level=records.level,
+        address=str(records.address.ip),
+        interface=records.address.interface,
+        authenticated=cached.answer.authenticated and looked_up.authenticated,
+        expires=cached.expires if looked_up.expires is None else min(cached.expires, looked_up.expires),
+        srv=srv,
     )
 
 
 def _admitted(
-    mx_set: MxSet, relays: list[Relay], barred_from: int | None, inputs: SelectionInput
+    relays: list[Relay], barred_from: int | None, inputs: SelectionInput
 ) -> tuple[list[Relay], list[Dropped]]:
     """C4 and C7: nothing that is no better than this host itself, nothing that the administrator does not want."""
     kept: list[Relay] = []
     dropped: list[Dropped] = []
     for relay in relays:
-        host = relay.key.host
-        if barred_from is not None and relay.preference is not None and relay.preference >= barred_from:
-            dropped.append(_drop(mx_set, host, "C4", f"this host is an exchange of preference {barred_from}"))
-        elif reason := admission.policy_error(host, bool(relay.authenticated), inputs.settings.policy):
-            dropped.append(_drop(mx_set, host, "C7", reason))
+        host, rule, reason = relay.key.host, "C4", f"this host is an exchange of preference {barred_from}"
+        if barred_from is None or relay.preference is None or relay.preference < barred_from:
+            rule, reason = "C7", admission.policy_error(host, bool(relay.authenticated), inputs.settings.policy)
+        if reason:
+            dropped.append(Dropped(host, rule, reason, relay.name, relay.address))
         else:
             kept.append(relay)
     return kept, dropped
 
 
 @lru_cache(maxsize=256)
-def _dropped(name: str, address: str, dropped: tuple[tuple[str, str, str], ...]) -> tuple[Dropped, ...]:
-    return tuple(Dropped(host, rule, reason, name, address) for host, rule, reason in dropped)
+def _dropped(names: tuple[str, ...], address: str, refused: tuple[Refused, ...]) -> tuple[Dropped, ...]:
+    return tuple(Dropped(one.host, one.rule, one.reason, names[one.place], address) for one in refused)
 
 
-def _drop(mx_set: MxSet, host: str, rule: str, reason: str) -> Dropped:
-    return Dropped(host, rule, reason, mx_set.question.name, str(mx_set.address.ip))
+def _drop(records: LevelSet, refused: Refused) -> Dropped:
+    question = records.answers[refused.place][0]
+    return Dropped(refused.host, refused.rule, refused.reason, question.name, str(records.address.ip))

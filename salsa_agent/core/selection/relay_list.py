@@ -13,7 +13,8 @@ from salsa_agent.core.selection.exchanges import admitted_exchanges, exchanges_o
 from salsa_agent.core.selection.given_by_link import link_relays
 from salsa_agent.core.selection.inputs import SelectionInput
 from salsa_agent.core.selection.levels import Climb, climb
-from salsa_agent.core.selection.results import MAX_DROPPED, Choice, Part, merged
+from salsa_agent.core.selection.ordering import MAX_DROPPED
+from salsa_agent.core.selection.results import Choice, Part, merged
 from salsa_agent.core.selection.senders import sender_lists
 from salsa_agent.core.selection.sites import site_relays, sites_of_links
 
@@ -115,9 +116,9 @@ class _Network:
         """By link, the exchanges that the sets name which decide or, where prefetching, may come to."""
         demands: dict[int, list[Lookup]] = {}
         for address, climbed in self._climbs.items():
-            mx_set = climbed.decided or (climbed.candidate if self._prefetching else None)
-            if mx_set is not None:
-                demands.setdefault(address.ifindex, []).extend(exchanges_of(mx_set, self._inputs.identity))
+            records = climbed.decided or (climbed.candidate if self._prefetching else None)
+            if records is not None:
+                demands.setdefault(address.ifindex, []).extend(exchanges_of(records, self._inputs.identity))
         return demands
 
     def _is_replaced(self, address: Address) -> bool:

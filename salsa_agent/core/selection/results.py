@@ -10,8 +10,6 @@ from salsa_agent.core.model import Dropped, Evidence, Question, Relay, RelayKey
 from salsa_agent.core.selection.answers import Lookup
 from salsa_agent.core.settings import Sender
 
-MAX_DROPPED = 256  # kept for `Explain`, C5
-
 
 class Part(NamedTuple):
     """What one rule gives to a list of relays.

@@ -411,8 +411,13 @@ def _expect_check(record: Record, *, enabled: bool) -> None:
 
 
 def _way(relay: Relay, addresses: Iterable[IPAddress], reach: Reach, verify: Verify) -> Way:
-    """How the relay is spoken to. What came from SRV records must prove its name (C12)."""
-    tls = "valid" if relay.srv else verify.tls
+    """How the relay is spoken to. What a domain's SRV records name must prove its name (C12).
+
+    What the reverse tree names for `_submission` must offer STARTTLS (B8, D7).
+    """
+    tls = "valid" if relay.proves_name else verify.tls
+    if relay.srv == "submission" and tls == "off":
+        tls = "offered"
     of_link = not relay.administrator and any(map(is_internal, addresses))
     ifindex = reach.links.get(relay.interface, 0) if of_link else 0
     return Way(relay.key.port, relay.implicit_tls, tls, relay.key.host if tls == "valid" else "", ifindex)

@@ -17,16 +17,18 @@ MAX_ADDRESSES = 4  # D1
 class Subject(NamedTuple):
     """What a verdict is about: host and port, and of which service's SRV records they are; `srv` empty: of none.
 
-    What SRV records name must prove its name (C12), so that it never has the verdict on a relay that need not.
+    What a domain's SRV records name must prove its name (C12, `proves_name`), so that it never has the verdict on a
+    relay that need not.
     """
 
     key: RelayKey
     srv: str = ""
+    proves_name: bool = False
 
 
 def subject_of(relay: Relay) -> Subject:
     """What the verdict on this relay is about."""
-    return Subject(relay.key, relay.srv)
+    return Subject(relay.key, relay.srv, relay.proves_name)
 
 
 class Way(NamedTuple):

@@ -34,8 +34,8 @@ class Caller(NamedTuple):
 
 
 def caller_for(relay: Relay) -> Caller:
-    """D11 bounds what the network names, by its link, and what SRV records name (C12)."""
-    if relay.srv:
+    """D11 bounds what the network names, by its link, and what a domain's SRV records name (C12)."""
+    if relay.proves_name:
         return Caller(relay.administrator, "srv:")
     return Caller(relay.administrator, "" if relay.administrator else f"link:{relay.interface}")
 

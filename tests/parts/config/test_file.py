@@ -131,6 +131,7 @@ GOOD = [
     ("dns.attempts = 1", 1),
     ("dns.attempts = 5", 5),
     ("dns.case_randomization = false", False),
+    ("dns.srv = true", True),
     ('dns.trust_ad = ["::1", "192.0.2.1:53"]', (TrustedServer("::1"), TrustedServer("192.0.2.1", 53))),
     ('dns.trust_ad = ["[2001:DB8::1]:53"]', (TrustedServer("2001:db8::1", 53),)),
     ("smtp.port = 1", 1),

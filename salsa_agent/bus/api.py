@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from salsa_agent.core.model import Asked, Best, Dropped, IPAddress, ListedRelay, Relay
 
@@ -52,24 +51,21 @@ class UnknownMember(RequestError):
         self.name = _DBUS + kind
 
 
-@dataclass(frozen=True, slots=True)
-class LookupResult:
+class LookupResult(NamedTuple):
     """What the reverse tree says for an address: `Lookup`."""
 
     relays: Sequence[Relay]
     questions: Sequence[Asked]
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(NamedTuple):
     """What the last round asked, and what it left out: `Explain`."""
 
     questions: Sequence[Asked]
     dropped: Sequence[Dropped]
 
 
-@dataclass(frozen=True, slots=True)
-class SenderRelays:
+class SenderRelays(NamedTuple):
     """The relay for an envelope sender, and its list: `RelayFor` (rule C11)."""
 
     best: Best

@@ -6,9 +6,8 @@ import argparse
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from salsa_agent import __version__
 from salsa_agent.config.file import DEFAULT_PATH
@@ -34,8 +33,7 @@ exit status:
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What the command line says. `config` None: the default file, which may be absent."""
 
     config: Path | None

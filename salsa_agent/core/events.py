@@ -1,11 +1,10 @@
 """What the engine is told (events) and what it wants done (commands). Nothing else passes between it and the drivers.
 
-They are named tuples as in `model`, but for those without fields.
+They are named tuples as in `model`, but for those without fields: a tuple without items equals any other.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from salsa_agent.core.admission import is_internal
@@ -23,6 +22,22 @@ from salsa_agent.core.model import (
     ServerView,
 )
 from salsa_agent.core.settings import Settings
+
+
+class _WithoutFields:
+    """Equal to whatever is of the same kind."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
 
 # --- events -----------------------------------------------------------------------------------------------------------
 
@@ -76,8 +91,7 @@ class SettingsRead(NamedTuple):
     settings: Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed:
+class Resumed(_WithoutFields):
     """The machine woke from suspend: a network change by definition."""
 
 
@@ -178,8 +192,7 @@ class RefreshDone(NamedTuple):
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkChanged:
+class NetworkChanged(_WithoutFields):
     """The network changed: what drivers remember of the old one (slow servers, F2) is void."""
 
 
@@ -198,18 +211,15 @@ class DiscoverExternalAddress(NamedTuple):
     servers: tuple[Server, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetExternalAddress:
+class ForgetExternalAddress(_WithoutFields):
     """No external address is wanted any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class RereadKernel:
+class RereadKernel(_WithoutFields):
     """Read all of the kernel's state again, for what no message told (E3); FactsRead is expected where it differs."""
 
 
-@dataclass(frozen=True, slots=True)
-class RereadNameservers:
+class RereadNameservers(_WithoutFields):
     """Read the resolver configuration and the links' information again; ServersRead is expected where it differs."""
 
 

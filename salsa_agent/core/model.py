@@ -1,7 +1,8 @@
 """The words of docs/rules.md as values. Nothing here changes: a value that changed is another value.
 
 Most are named tuples. A frozen dataclass takes seven times as long to define, which shows at the start, and longer to
-make and to compare. But two named tuples of different kinds may be equal, and one without fields is false.
+make and to compare. But two named tuples of different kinds may be equal, one without fields is false, and none has
+a field `index`, which is a method of tuples.
 """
 
 from __future__ import annotations
@@ -143,8 +144,7 @@ class RouteChoice:
     gateway: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkFacts:
+class NetworkFacts(NamedTuple):
     """Everything the rules need of the kernel, read at one moment. Routing rules show in the `choices` they make."""
 
     links: frozenset[Link] = frozenset()
@@ -246,8 +246,7 @@ class SearchDomains(NamedTuple):
         return next((domains for index, domains in self.links if index == ifindex), self.everywhere)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """One DNS question, and whom to ask. `hosts`: the hosts file is looked at first (rule C8)."""
 
     name: str  # absolute, no trailing dot

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import Enum, auto
 from ipaddress import ip_address
 from typing import NamedTuple
@@ -132,7 +131,7 @@ class Network:
         before, last = self.inputs, self._last
         self.inputs = inputs = self._make_inputs(self._facts, self._servers)
         if before is not None and last is not None:  # other sites in the configuration are no change of the network
-            last = last._replace(sites=_sites(replace(before, settings=self.settings)))
+            last = last._replace(sites=_sites(before._replace(settings=self.settings)))
         link_addresses = tuple(address for address in inputs.addresses if address.origin == "link")
         self._last = _Identity(rules_a.network(self._facts, link_addresses), inputs.view, _sites(inputs))
         resumed, self._resumed = self._resumed, False

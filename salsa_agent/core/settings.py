@@ -17,8 +17,7 @@ DEFAULT_IGNORE = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(NamedTuple):
     """`[network]`: which addresses count (A3) and at which levels they are asked (B1)."""
 
     ignore: tuple[str, ...] = DEFAULT_IGNORE
@@ -35,8 +34,7 @@ class TrustedServer(NamedTuple):
     port: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Dns:
+class Dns(NamedTuple):
     """`[dns]`: who is asked and for how long (F1, F2). `timeout`: seconds for one try.
 
     `case_randomization`: letters of the name are sent in upper or lower case at random, for a forger to guess (0x20).
@@ -51,8 +49,7 @@ class Dns:
     srv: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Verify:
+class Verify(NamedTuple):
     """`[verify]`: how a relay is checked (rules D). Seconds; `interval` 0: the best relay is never checked again."""
 
     enabled: bool = True
@@ -62,8 +59,7 @@ class Verify:
     recipient: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """`[policy]`: which relays the network may name (C7).
 
     `internal`: they may be at private, shared and unique-local addresses that are not on the link itself (D11).

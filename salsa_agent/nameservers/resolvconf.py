@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
 
 from salsa_agent.core.model import IPAddress
 
 
-@dataclass(frozen=True, slots=True)
-class Nameserver:
+class Nameserver(NamedTuple):
     """A `nameserver` line. `scope`: the zone of a link-local IPv6 address, an interface's name or index (RFC 4007)."""
 
     ip: IPAddress
     scope: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvConf:
+class ResolvConf(NamedTuple):
     """`trust_ad`: `options trust-ad`, the AD bit of these name servers counts. `use_vc`: `options use-vc`, TCP only.
 
     `search`: the domains of the last `search` or `domain` line, as written.

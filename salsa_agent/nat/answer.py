@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from salsa_agent.core.model import IPAddress
 
 
-@dataclass(frozen=True, slots=True)
-class MappedAddress:
+class MappedAddress(NamedTuple):
     """The external address that was answered; or None, and why there is none (`reason`, printable)."""
 
     ip: IPAddress | None

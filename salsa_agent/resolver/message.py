@@ -10,8 +10,8 @@ from __future__ import annotations
 import secrets
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import NamedTuple
 
 import dns.exception
 import dns.name
@@ -87,8 +87,7 @@ class Query:
         self.wire = header + sent + _QUESTION_TAIL.pack(TYPES[rtype], IN)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What a server said of a name, at the end of its aliases `canonical`. `ttl` as in model.Answer."""
 
     outcome: Outcome
@@ -99,8 +98,7 @@ class Reply:
     records: tuple[Record, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Alias:
+class Alias(NamedTuple):
     """The name that was asked is an alias of `target`, about which the reply says nothing: it has to be asked (B6)."""
 
     target: Name

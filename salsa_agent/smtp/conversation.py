@@ -6,8 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from salsa_agent.core.model import CheckResult, Verdict
 from salsa_agent.smtp.connect import error_text
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 QUIT_TIMEOUT = 0.5  # seconds for the answer to QUIT, which is not judged
 
 
-@dataclass(frozen=True, slots=True)
-class Demands:
+class Demands(NamedTuple):
     """What a relay is asked for. `host`: the name that its certificate must have where `tls` is `valid` (rule D7).
 
     `recipient`: an address that it must take mail for; empty: none. `context`: TLS, by whether certificates matter.

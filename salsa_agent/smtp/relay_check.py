@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from salsa_agent.core.events import Check
 from salsa_agent.core.model import CheckResult, IPAddress, ServerResult, Verdict
@@ -19,8 +19,7 @@ ROUTE_PAUSE = 0.1  # seconds between two attempts while there is no route
 GREETING_SHARE = 0.5  # of verify.timeout: how long a greeting is waited for before the next address is tried as well
 
 
-@dataclass(frozen=True, slots=True)
-class _Talk:
+class _Talk(NamedTuple):
     """A conversation under way. `patient_until`: how long the next address waits for its greeting (loop time)."""
 
     ip: IPAddress

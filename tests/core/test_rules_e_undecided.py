@@ -197,7 +197,7 @@ def test_e6_on_an_unchanged_network_nothing_is_put_off() -> None:
 
 def test_e1_a_reload_that_waits_for_its_budget_lets_the_engine_rest() -> None:
     """The DNS part of the superseded round is over before the next one may start: nothing is due until then."""
-    settings = replace(HOME, dns=replace(HOME.dns, timeout=0.1, attempts=1), verify=Verify(enabled=False))
+    settings = replace(HOME, dns=HOME.dns._replace(timeout=0.1, attempts=1), verify=Verify(enabled=False))
     world = hookup(settings)
     world.start("165.154.15.1")
     world.silent = {FULL, NET24, NET16}

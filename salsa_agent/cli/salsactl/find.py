@@ -75,7 +75,7 @@ async def _run(given: Namespace) -> int:
     except config.ConfigError as error:
         raise CommandError(str(error), EX_CONFIG) from None
     if given.no_verify:
-        settings = replace(settings, verify=replace(settings.verify, enabled=False))
+        settings = replace(settings, verify=settings.verify._replace(enabled=False))
     form = "json" if given.json else given.format
     left = max(0.0, given.timeout - since_process_start())
     said = await find(settings, left, sender=given.sender or "", everything=form == "json" and given.sender is None)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from salsa_agent.core.model import (
     Address,
@@ -18,8 +18,7 @@ from salsa_agent.core.model import (
 from salsa_agent.core.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class SelectionInput:
+class SelectionInput(NamedTuple):
     """The host and its settings at one moment.
 
     `addresses`: those that count, in order A4. `own`: the numbers (`number_of`) of all of the host's addresses but

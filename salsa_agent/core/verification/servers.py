@@ -7,7 +7,6 @@ stays small because conversations are rare, and outlives rounds and changes of t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from salsa_agent.core.model import IPAddress, Relay
@@ -40,8 +39,7 @@ def caller_for(relay: Relay) -> Caller:
     return Caller(relay.administrator, "" if relay.administrator else f"link:{relay.interface}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Reservation:
+class _Reservation(NamedTuple):
     """What a running check may speak to. `before`: when servers of D11's window had been spoken to."""
 
     servers: tuple[MailServer, ...]

@@ -327,7 +327,7 @@ async def test_explain_has_questions_and_what_was_dropped(bus: Bus) -> None:
                     "address": "165.154.15.1",
                 }
             ]
-            agent.requests.explanation = replace(agent.requests.explanation, dropped=[])
+            agent.requests.explanation = agent.requests.explanation._replace(dropped=[])
             _, [found] = await ask(client, PATH, INTERFACE, "Explain")
             assert plain(found)["dropped"] == []
 

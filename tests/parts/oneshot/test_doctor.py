@@ -170,7 +170,7 @@ def test_no_server(sound: Scene) -> None:
 
 
 def test_b5_levels_that_fail(sound: Scene) -> None:
-    failed = (*sound.asked, Asked(replace(MX, name="0.192.in-addr.arpa"), FAILED, 16))
+    failed = (*sound.asked, Asked(MX._replace(name="0.192.in-addr.arpa"), FAILED, 16))
     (found,) = findings(replace(sound, asked=failed))
     assert (found.severity, found.code) == ("warning", "level-failed")
     assert "0.192.in-addr.arpa: 192.0.2.53: timed out" in found.problem

@@ -1,4 +1,4 @@
-"""Plots as SVG, drawn by hand: bars and a line, on a logarithmic scale."""
+"""Plots as SVG, drawn by hand: bars and a line on a logarithmic scale, and counts over time."""
 
 from __future__ import annotations
 
@@ -77,4 +77,40 @@ def line(title: str, across: str, up: str, points: Sequence[tuple[float, float]]
     for (x, y), (_, value) in zip(places, points, strict=True):
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{BAR}"/>')
         parts.append(_text(x + 8, y - 6, f"{value:.3g}"))
+    return _picture(height, parts)
+
+
+def over_time(
+    title: str, across: str, counts: Mapping[str, Sequence[tuple[float, float]]], shaded: tuple[float, float]
+) -> str:
+    """A line for each row of counts over time, both scales linear; the time `shaded` stands out."""
+    height, top, bottom, left = 380, MARGIN + 20, 330, 60
+    first = min(x for points in counts.values() for x, _ in points)
+    last = max(x for points in counts.values() for x, _ in points)
+    most = max(y for points in counts.values() for _, y in points)
+    unit = 10.0 ** floor(log10(most))
+    grid = next(step * unit for step in (0.2, 0.5, 1.0, 2.0) if most / (step * unit) <= 6)
+
+    def along(x: float) -> float:
+        return left + (x - floor(first)) / (ceil(last) - floor(first)) * (WIDTH - RIGHT - left)
+
+    def above(y: float) -> float:
+        return bottom - y / (ceil(most / grid) * grid) * (bottom - top)
+
+    parts = [_text(WIDTH / 2, 22, title, "middle", 15), _text(WIDTH / 2, height - 12, across, "middle")]
+    start, end = (along(x) for x in shaded)
+    parts.append(f'<rect x="{start:.1f}" y="{top}" width="{end - start:.1f}" height="{bottom - top}" fill="#f6f8fa"/>')
+    for step in range(ceil(most / grid) + 1):
+        y = above(step * grid)
+        parts.append(f'<path d="M{left} {y:.1f}H{WIDTH - RIGHT}" stroke="{GRID}"/>')
+        parts.append(_text(left - 8, y + 4, f"{step * grid:g}", "end"))
+    hours = range(floor(first), ceil(last) + 1)
+    parts += [_text(along(hour), bottom + 18, str(hour), "middle") for hour in hours]
+    for row, (label, points) in enumerate(counts.items()):
+        colour = (BAR, "#bc4c00", "#1a7f37")[row]
+        path = "L".join(f"{along(x):.1f} {above(y):.1f}" for x, y in points)
+        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        x = left + 340 * row
+        parts.append(f'<path d="M{x} {MARGIN}h24" stroke="{colour}" stroke-width="2"/>')
+        parts.append(_text(x + 30, MARGIN + 4, label))
     return _picture(height, parts)

@@ -26,7 +26,7 @@ from tests.core.sim import OK, World
 
 SITES, HOSTS = 12, 40
 HOUR = 3600.0
-DIES, RETURNS, ENDS = 2 * HOUR, 4 * HOUR, 6 * HOUR
+DIES, RETURNS, ENDS = 2.25 * HOUR, 4.25 * HOUR, 6 * HOUR
 DEAD_SITE = 3
 PICTURES = Path(__file__).parents[2] / "docs" / "fleet"
 REFUSED = CheckResult(Verdict.FAILED, "connection refused")

@@ -21,7 +21,7 @@ DAEMON = "org.freedesktop.DBus"
 SYSTEM_BUS = "unix:path=/var/run/dbus/system_bus_socket"  # D-Bus Specification, "System message bus"
 CONNECT_TIME, CALL_TIME = 10.0, 25.0  # seconds; the latter is what libdbus and sd-bus wait by default
 
-_DO_NOT_QUEUE = 4
+_ALLOW_REPLACEMENT, _DO_NOT_QUEUE = 1, 4
 _PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
 
 
@@ -161,14 +161,7 @@ class NameOwner:
 
     async def _request_name(self) -> None:
         assert self._bus is not None
-        request = Message(
-            destination=DAEMON,
-            path="/org/freedesktop/DBus",
-            interface=DAEMON,
-            member="RequestName",
-            signature="su",
-            body=[NAME, _DO_NOT_QUEUE],
-        )
+        request = _of_the_daemon("RequestName", "su", NAME, _DO_NOT_QUEUE)
         try:
             async with asyncio.timeout(CALL_TIME):
                 reply = await self._bus.call(request)
@@ -214,6 +207,39 @@ class NameOwner:
             self._bus.disconnect()
         if self._private is not None:
             await self._private.close()
+
+
+async def name_refused(address: str) -> str:
+    """The words in which the bus refuses this user the agent's name; empty: it does not, or does not answer.
+
+    There is no way to ask but to have the name for a moment, so this is for where nobody owns it.
+    """
+    try:
+        bus = await open_bus(address)
+    except BusError:
+        return ""
+    try:
+        async with asyncio.timeout(CALL_TIME):
+            reply = await bus.call(_of_the_daemon("RequestName", "su", NAME, _DO_NOT_QUEUE | _ALLOW_REPLACEMENT))
+            if reply is None or reply.error_name != "org.freedesktop.DBus.Error.AccessDenied":
+                await bus.call(_of_the_daemon("ReleaseName", "s", NAME))
+                return ""
+            return clean(str(reply.body[0])) if reply.signature.startswith("s") else str(reply.error_name)
+    except (TimeoutError, BusGone):
+        return ""
+    finally:
+        bus.disconnect()
+
+
+def _of_the_daemon(member: str, signature: str, *body: object) -> Message:
+    return Message(
+        destination=DAEMON,
+        path="/org/freedesktop/DBus",
+        interface=DAEMON,
+        member=member,
+        signature=signature,
+        body=list(body),
+    )
 
 
 def _from_the_daemon(head: Header) -> bool:

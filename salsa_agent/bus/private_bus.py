@@ -75,7 +75,7 @@ class PrivateBus:
 
     @classmethod
     async def _start(cls, directory: Path) -> PrivateBus:
-        wanted = f"unix:path={quote(str(directory / 'bus'), safe='/-_.')}"
+        wanted = _address(directory)
         (directory / "bus.conf").write_text(_CONFIG.format(address=escape(wanted)))
         keeper = subprocess.Popen(  # noqa: ASYNC220 - takes a millisecond; asyncio's own would start a thread
             ["/bin/sh", "-c", _KEEPER, "sh", str(directory)],
@@ -141,19 +141,39 @@ class PrivateBus:
             shutil.rmtree(self._directory, ignore_errors=True)
 
 
+def private_buses() -> list[str]:
+    """The addresses of this user's private buses: what `start` made and has not ended."""
+    found = []
+    for parent in dict.fromkeys(_parents()):
+        with suppress(OSError):
+            for directory in sorted(Path(parent).glob(f"{_PREFIX}*")):
+                status = directory.lstat()
+                if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and (directory / "bus").is_socket():
+                    found.append(_address(directory))
+    return found
+
+
+def _address(directory: Path) -> str:
+    return f"unix:path={quote(str(directory / 'bus'), safe='/-_.')}"
+
+
+def _parents() -> list[str]:
+    every = (os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp")  # noqa: S108 - mkdtemp is safe
+    return [parent for parent in every if parent.startswith("/") and len(os.fsencode(parent)) <= _MAX_PARENT]
+
+
 def _directory() -> Path:
     """A fresh one of mode 0700, in $XDG_RUNTIME_DIR if that can be, else where temporary files go.
 
     Nowhere where another user could put something else in its place: `sudo` may keep the environment of its user.
     """
     failure = OSError(errno.ENAMETOOLONG, "its path would be too long")
-    for parent in (os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp is safe
-        if parent.startswith("/") and len(os.fsencode(parent)) <= _MAX_PARENT:
-            try:
-                _refuse_others_directory(parent)
-                return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-            except OSError as error:
-                failure = error
+    for parent in _parents():
+        try:
+            _refuse_others_directory(parent)
+            return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        except OSError as error:
+            failure = error
     raise failure
 
 

@@ -9,11 +9,12 @@ from salsa_agent.core.model import Outcome, Source
 from salsa_agent.oneshot.doctor.scene import Finding, Scene
 from salsa_agent.oneshot.findings import Severity
 
+_METHODS = {"nat-pmp": "NAT-PMP", "stun": "STUN"}
 _OF_NETWORK = (Source.SITE, Source.LINK, Source.DNS)
 
 
 def findings(scene: Scene) -> Iterator[Finding]:
-    """No address that counts; private ones alone, of which nobody says anything."""
+    """No address that counts; private ones alone, of which nobody says anything, and the NAT before them."""
     addresses = scene.addresses
     if not addresses:
         yield Finding(
@@ -22,18 +23,56 @@ def findings(scene: Scene) -> Iterator[Finding]:
             "This host has no address that counts: no link is up with a global address that network.ignore leaves in.",
             "Connect it; see ip address. A link that is left out by mistake is brought back by network.ignore.",
         )
-    elif _unserved(scene) and all(is_internal(one.ip) for one in addresses):
-        nat = scene.settings.network.nat
-        yield Finding(
-            Severity.NOTE,
-            "private-addresses",
-            f"This host has private addresses only (such as {addresses[0].ip}), and the resolver's reverse tree names "
-            "no relay for them.",
-            'Where the site publishes for its outside address, network.nat = "nat-pmp" or "stun" finds that; a table '
-            "[[site]] names a relay for this network (salsactl site prints one)."
-            if nat == "off"
-            else "A table [[site]] names a relay for this network; salsactl site prints one.",
-        )
+    elif all(is_internal(one.ip) for one in addresses):
+        if _unserved(scene):
+            yield _private(scene)
+        yield from _of_nat(scene)
+
+
+def _private(scene: Scene) -> Finding:
+    """Nobody serves the reverse zones of these addresses; what `network.nat` would find."""
+    problem = (
+        f"This host has private addresses only (such as {scene.addresses[0].ip}), and the resolver's reverse tree "
+        "names no relay for them."
+    )
+    site = "a table [[site]] names a relay for this network (salsactl site prints one)"
+    if scene.settings.network.nat != "off":
+        return Finding(Severity.NOTE, "private-addresses", problem, f"{site[0].upper()}{site[1:]}.")
+    known = next((one for one in scene.outside if one.ip is not None and not is_internal(one.ip)), None)
+    if known is None:
+        hidden = next((f" ({one.asked} says {one.ip}, which is private, too)" for one in scene.outside if one.ip), "")
+        return Finding(
+            Severity.NOTE, "private-addresses", f"{problem} The gateway does not say which address the outside sees"
+            f"{hidden or ' (NAT-PMP)'}.",
+            f'With a STUN server of yours, network.nat = "stun" asks that one; else {site}.',
+        )  # fmt: skip
+    sees = f"{problem} The outside sees {known.ip}, as {known.asked} says ({_METHODS[known.method]})"
+    if known.relay:
+        return Finding(
+            Severity.WARNING, "nat-relay", f"{sees}, and for that the reverse tree publishes {known.relay}.",
+            f'Set network.nat = "{known.method}" in the configuration: the agent finds it then.',
+        )  # fmt: skip
+    return Finding(
+        Severity.NOTE, "private-addresses", f"{sees}; for that the reverse tree names none, either.",
+        f'So network.nat = "{known.method}" would not help; {site}.',
+    )  # fmt: skip
+
+
+def _of_nat(scene: Scene) -> Iterator[Finding]:
+    """`network.nat` is set, and brings nothing."""
+    method = scene.settings.network.nat
+    one = next((one for one in scene.outside if one.method == method), None)
+    if one is None or (one.ip is not None and not is_internal(one.ip)):
+        return
+    yield Finding(
+        Severity.WARNING,
+        "nat-silent",
+        f'network.nat = "{method}" finds no address: {one.asked} '
+        + ("does not answer." if one.ip is None else f"says {one.ip}, which is private itself."),
+        'See that the gateway has NAT-PMP turned on, or set network.nat to "stun" or "off".'
+        if method == "nat-pmp"
+        else 'See that network.stun_server is up and stands outside, or set network.nat to "off".',
+    )
 
 
 def _unserved(scene: Scene) -> bool:

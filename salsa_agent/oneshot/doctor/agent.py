@@ -5,20 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from salsa_agent.oneshot.doctor.files import read
 from salsa_agent.oneshot.doctor.scene import Finding, Scene
 from salsa_agent.oneshot.findings import Severity
+from salsa_agent.text import clean
 
 _POLICY = "org.salsa.Agent1.conf"
 _POLICIES = ("etc/dbus-1/system.d", "usr/share/dbus-1/system.d", "usr/local/share/dbus-1/system.d")
+_USER = "salsa-agent"
 _UNIT = "salsa-agent.service"
 _UNITS = ("etc/systemd/system", "usr/lib/systemd/system", "usr/local/lib/systemd/system", "lib/systemd/system")
 
 
 def findings(scene: Scene) -> Iterator[Finding]:
-    """No agent, one on another bus, no policy, no unit."""
+    """No agent, one on another bus, a name that is refused, no policy, no unit."""
     agents = scene.agents
-    if not agents.on:
-        where = "on the system or the session bus" if agents.asked == "auto" else f"on {agents.asked}"
+    where = "on the system or the session bus" if agents.asked == "auto" else f"on {clean(agents.asked)}"
+    if not agents.on and agents.elsewhere:
+        other = " and on ".join(_bus(one) for one in agents.elsewhere)
+        yield Finding(
+            Severity.FAULT,
+            "agent-on-another-bus",
+            f"No agent runs {where}, but one does on {other}: programs that look {where} get no answer.",
+            f"Ask that one with --bus {clean(agents.elsewhere[0])}; for all programs of this host have the system run "
+            "it (systemctl enable --now salsa-agent).",
+        )
+    elif not agents.on:
         yield Finding(
             Severity.FAULT,
             "no-agent",
@@ -38,7 +50,27 @@ def findings(scene: Scene) -> Iterator[Finding]:
 
 
 def _not_installed(scene: Scene) -> Iterator[Finding]:
-    if "system" in scene.agents.buses and not _any(scene.root, _POLICIES, _POLICY):
+    policy = _any(scene.root, _POLICIES, _POLICY)
+    if scene.agents.refused:
+        yield Finding(
+            Severity.FAULT,
+            "name-refused",
+            f"The system bus refuses the name org.salsa.Agent1: {clean(scene.agents.refused)}.",
+            f"{_POLICY} is installed: have the bus read it (systemctl reload dbus), and see that no other policy "
+            "denies the name."
+            if policy
+            else f"Install its policy ({_POLICY}) with the package or ./run install, and reload the bus "
+            "(systemctl reload dbus).",
+        )
+    elif "system" in scene.agents.buses and policy and not _knows_user(scene.root):
+        yield Finding(
+            Severity.FAULT,
+            "name-refused",
+            f"The policy of the system bus gives the name to the user {_USER}, whom this system does not have: the bus "
+            "leaves such a policy out, and refuses the name.",
+            "Make the user (systemd-sysusers), then reload the bus (systemctl reload dbus).",
+        )
+    elif "system" in scene.agents.buses and not policy:
         yield Finding(
             Severity.WARNING,
             "no-policy",
@@ -52,6 +84,16 @@ def _not_installed(scene: Scene) -> Iterator[Finding]:
             f"systemd has no unit of the agent ({_UNIT}): it is not started with the system.",
             "Install the agent as a package or with ./run install, then systemctl enable --now salsa-agent.",
         )
+
+
+def _bus(name: str) -> str:
+    return f"the {name} bus" if name in ("system", "session") else clean(name)
+
+
+def _knows_user(root: Path) -> bool:
+    """Whether the user is in the file; where there is none, others may know users."""
+    users = read(root / "etc/passwd")
+    return not users or any(line.startswith(f"{_USER}:") for line in users.splitlines())
 
 
 def _any(root: Path, directories: tuple[str, ...], name: str) -> bool:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
+from salsa_agent.oneshot.doctor.files import read
 from salsa_agent.oneshot.doctor.scene import Finding, Scene
 from salsa_agent.oneshot.findings import Severity
 from salsa_agent.text import clean
-
-_MOST = 1 << 20  # octets of a file that are read
 
 # program, its configuration, and what shows that it follows the agent
 _PROGRAMS = (
@@ -19,15 +17,26 @@ _PROGRAMS = (
     ("nullmailer", ("etc/nullmailer/remotes",)),
 )
 _FOLLOWS = re.compile(r"salsa")
+_FILES = re.compile(r"(/[\w./-]*salsa[\w./-]*/(?:relay\.env|relay\.json|relays|relay))\b")
 _SOCKETMAP = re.compile(r"socketmap:((?:inet:[^\s,:]+|inet:\[[^\]]+\]):[0-9]+|unix:/[^\s,:]+):(?:relay|transport)")
 
 
 def findings(scene: Scene) -> Iterator[Finding]:
-    """Postfix, msmtp, Exim and nullmailer, installed but not asking; Postfix asking elsewhere."""
+    """Postfix, msmtp, Exim and nullmailer, installed but not asking; and those that ask elsewhere."""
     yield from _postfix(scene)
     for program, files in _PROGRAMS:
-        texts = [text for file in files if (text := _read(scene.root / file))]
-        if texts and not any(_FOLLOWS.search(text) for text in texts):
+        texts = [text for file in files if (text := read(scene.root / file))]
+        text = "\n".join(texts)
+        follows = _FOLLOWS.search(text)
+        if follows and (file := _missing(scene, text)):
+            yield Finding(
+                Severity.FAULT,
+                "program-asks-elsewhere",
+                f"{program} reads {clean(file)}, which the agent does not keep.",
+                "Have output.directory of the agent's configuration name that directory (the unit sets it to "
+                f"/run/salsa-agent), or correct the configuration of {program}.",
+            )
+        elif texts and not follows:
             yield Finding(
                 Severity.NOTE,
                 "program-not-asking",
@@ -37,7 +46,7 @@ def findings(scene: Scene) -> Iterator[Finding]:
 
 
 def _postfix(scene: Scene) -> Iterator[Finding]:
-    text = _read(scene.root / "etc/postfix/main.cf")
+    text = read(scene.root / "etc/postfix/main.cf")
     if not text:
         return
     text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
@@ -63,14 +72,13 @@ def _postfix(scene: Scene) -> Iterator[Finding]:
             )
 
 
+def _missing(scene: Scene, text: str) -> str:
+    """The first of the agent's files that is named and is not there, though an agent runs on the system bus."""
+    if "system" not in scene.agents.on:
+        return ""
+    return next((file for file in _FILES.findall(text) if not (scene.root / file.lstrip("/")).exists()), "")
+
+
 def _path(endpoint: str) -> str:
     """A socket below Postfix's queue directory is named by Postfix from inside it, where it is chrooted."""
     return endpoint.replace("unix:/var/spool/postfix/", "unix:/")
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return file.read(_MOST).decode("utf-8", "replace")
-    except OSError:
-        return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from salsa_agent.core.model import ListedRelay, RelayKey, Verdict
@@ -9,12 +10,49 @@ from salsa_agent.oneshot.doctor.scene import Finding, Scene
 from salsa_agent.oneshot.findings import Severity
 from salsa_agent.text import clean, host_port
 
+_SUBMISSION = (465, 587)
 SLOW = 4.0  # seconds: most programs are patient, people are not
 
-_CERTIFICATE = (
-    "Its operator renews the certificate, for the name by which it is published, from an authority that this host "
-    'trusts; if only your clock is wrong, set that. verify.tls other than "valid" does not look at certificates.'
+# what OpenSSL says of a certificate (X509_verify_cert_error_string(3)); what that means, and what helps
+_CERTIFICATES = (
+    (
+        "expired",
+        "its certificate has expired",
+        "Its operator renews it. If others are said to have expired, too, your clock is ahead: set it (timedatectl "
+        "set-ntp true).",
+    ),
+    (
+        "not yet valid",
+        "its certificate is not valid yet: this host's clock is behind, or the relay's operator was early",
+        "Set the clock, and have it kept (timedatectl set-ntp true).",
+    ),
+    (
+        "mismatch",
+        "its certificate is for another name",
+        "Name the relay as its certificate does, or have its operator get one for this name; if neither helps, "
+        "somebody else answers in its place.",
+    ),
+    (
+        "issuer",
+        "its certificate is from an authority that this host does not know",
+        "If that authority is your own, install its certificate (update-ca-certificates); else the relay's operator "
+        "gets one from an authority that all know.",
+    ),
+    (
+        "in certificate chain",
+        "its certificate is from an authority that this host does not know",
+        "If that authority is your own, install its certificate (update-ca-certificates); else the relay's operator "
+        "gets one from an authority that all know.",
+    ),
+    (
+        "self-signed",
+        "its certificate is signed by itself, not by an authority that this host knows",
+        "If the relay is your own, install it on this host (update-ca-certificates); else its operator gets one from "
+        "an authority that all know.",
+    ),
 )
+_ANY_CERTIFICATE = ("its certificate is not valid", "Its operator gets another one, for the name by which it is named.")
+_OFF = ' verify.tls other than "valid" does not look at certificates.'
 
 
 def findings(scene: Scene) -> Iterator[Finding]:
@@ -52,6 +90,17 @@ def findings(scene: Scene) -> Iterator[Finding]:
                 f"{_name(listed.relay.key)} takes mail only with a password.",
                 "Give your mail program the user and the password for it.",
             )
+    yield from _in_the_clear(scene)
+    for key, result, _ in scene.certificates:
+        if result.verdict is Verdict.FAILED and "certificate" in result.reason:
+            what, cure = _certificate(clean(result.reason))
+            yield Finding(
+                Severity.WARNING,
+                "relay-certificate",
+                f"{_name(key)} is a relay of yours, and {what} ({clean(result.reason)}): mail programs that check "
+                "certificates refuse it.",
+                cure,
+            )
     for key, result, seconds in scene.checks:
         if result.verdict is Verdict.OK and seconds > SLOW:
             yield Finding(
@@ -61,6 +110,13 @@ def findings(scene: Scene) -> Iterator[Finding]:
                 "Its operator sees to its load, or to the DNS look-ups with which it greets; a longer verify.timeout "
                 "keeps it from being passed over.",
             )
+
+
+_ASKS_TLS = re.compile(r"STARTTLS|\bTLS\b", re.IGNORECASE)
+_TLS_CURE = (
+    'Have your mail program use STARTTLS with it (Postfix: smtp_tls_security_level = may); verify.tls = "offered" has '
+    "the agent pass over relays without it."
+)
 
 
 def _failed(listed: ListedRelay, severity: Severity) -> Finding:
@@ -74,7 +130,10 @@ def _failed(listed: ListedRelay, severity: Severity) -> Finding:
             "It is not meant for guests. If you have an account there, name it in static.relays or in a [[sender]].",
         )
     if "certificate" in reason:
-        return Finding(severity, "relay-certificate", said, _CERTIFICATE)
+        what, cure = _certificate(reason)
+        return Finding(severity, "relay-certificate", f"{name} failed: {what} ({reason}).", cure + _OFF)
+    if "530" in reason and _ASKS_TLS.search(reason):
+        return Finding(severity, "relay-wants-tls", said, _TLS_CURE)
     if "STARTTLS" in reason:
         return Finding(
             severity,
@@ -104,6 +163,37 @@ def _failed(listed: ListedRelay, severity: Severity) -> Finding:
         "Its own words say why. Its operator lets this network's addresses relay, or stops naming it; policy.deny "
         "leaves it out.",
     )
+
+
+def _certificate(reason: str) -> tuple[str, str]:
+    return next((said for sign, *said in _CERTIFICATES if sign in reason), _ANY_CERTIFICATE)  # type: ignore[return-value]
+
+
+def _in_the_clear(scene: Scene) -> Iterator[Finding]:
+    """Relays that answer, but do not take mail as this host would hand it over: without TLS, without a password."""
+    known = {one.relay.key: one for one in scene.relays if one.verdict is not Verdict.FAILED and not one.wants_auth}
+    for port in scene.ports:
+        one = known.get(port.key)
+        if not port.refusal or one is None or (one.relay.administrator and port.key.port in _SUBMISSION):
+            continue  # that a submission server asks for both is known to who configured it
+        name, words = _name(port.key), clean(port.refusal)
+        if _ASKS_TLS.search(words):
+            yield Finding(
+                Severity.NOTE, "relay-wants-tls", f"{name} takes mail inside TLS only: it says {words}.", _TLS_CURE
+            )
+        elif words.startswith("530") or "uthenticat" in words:
+            severity = Severity.NOTE if one.relay.administrator else Severity.WARNING
+            yield Finding(
+                severity, "relay-wants-password", f"{name} takes mail only with a password: it says {words}.",
+                "Give your mail program the user and the password for it, if it is yours; else it is not for guests: "
+                "policy.deny leaves it out.",
+            )  # fmt: skip
+        else:
+            yield Finding(
+                Severity.WARNING, "relay-refuses", f"{name} answers, and refuses the first sender: it says {words}.",
+                "Its own words say why. Its operator lets this network's addresses relay; verify.recipient has the "
+                "agent ask for this, too, and pass such a relay over.",
+            )  # fmt: skip
 
 
 def _name(key: RelayKey) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 from salsa_agent.core.model import Outcome, RRType
-from salsa_agent.oneshot.doctor.scene import Finding, Probe, Scene
+from salsa_agent.oneshot.doctor.scene import Finding, Probe, Scene, View
 from salsa_agent.oneshot.findings import Severity
 from salsa_agent.resolver.resolution import server_text
 from salsa_agent.text import clean
@@ -14,7 +15,7 @@ _SOME = 3  # names that a sentence lists
 
 
 def findings(scene: Scene) -> Iterator[Finding]:
-    """Servers that are silent, refuse or make things up; failed levels; dropped exchanges."""
+    """Servers that are silent, refuse or make things up; views that differ; failed levels; dropped exchanges."""
     if scene.addresses:
         useful = {one.answer.server for one in scene.asked if one.answer.outcome is not Outcome.FAILED}
         answered = useful or any(probe.answer.outcome is not Outcome.FAILED for probe in scene.probes)
@@ -29,6 +30,8 @@ def findings(scene: Scene) -> Iterator[Finding]:
                 "This host has no DNS server to ask.",
                 "Name one in /etc/resolv.conf, or in dns.servers of the configuration.",
             )
+    yield from _stub(scene)
+    yield from _split(scene)
     yield from _failed_levels(scene)
     yield from _drops(scene)
 
@@ -58,6 +61,53 @@ def _of_server(probe: Probe, *, alone: bool) -> Iterator[Finding]:
             f"The DNS server {server} does not answer ({clean(answer.reason)}).",
             "See that it is up and that no firewall is between (UDP and TCP port 53), or name another in dns.servers.",
         )
+
+
+def _stub(scene: Scene) -> Iterator[Finding]:
+    """A server on this host that says without a SOA record that a reverse name is not there, other names with one."""
+    asks_others = {server_text(one.server) for one in scene.probes if one.answer.ttl is not None}
+    seen: set[str] = set()
+    for one in scene.asked:
+        server = one.answer.server
+        local = any(server_text(at) == server and ip_address(at.address).is_loopback for at in one.question.servers)
+        itself = one.level is not None and one.answer.outcome is Outcome.NONE and one.answer.ttl is None
+        if local and itself and server in asks_others and server not in seen:
+            seen.add(server)
+            yield Finding(
+                Severity.WARNING,
+                "stub-answers-itself",
+                f"The DNS server {server} on this host answers for {clean(one.question.name)} itself, and does not ask "
+                "the network: what the network publishes there is not seen.",
+                "Have the agent ask the servers behind it: leave it out of dns.servers, or turn this off in it "
+                "(dnsmasq: no bogus-priv; systemd-resolved: the agent finds its servers if dns.servers is empty).",
+            )
+
+
+def _split(scene: Scene) -> Iterator[Finding]:
+    """One server names relays where another, which answered, has none: the name has two views (split horizon)."""
+    in_use = [view for view in scene.views if view.in_use]
+    for one in scene.views:
+        for name, answer in one.said:
+            if answer.outcome is not Outcome.FOUND:
+                continue
+            without = [view for view in in_use if dict(view.said).get(name, answer).outcome is Outcome.NONE]
+            if without and not (one.in_use and _of_other_links(one, without)):
+                other = f", {server_text(without[0].server)} says that there is none"
+                unused = " is not asked, since dns.servers is set; it" if not one.in_use else ""
+                yield Finding(
+                    Severity.WARNING,
+                    "split-horizon",
+                    f"The DNS server {server_text(one.server)}{unused} names a relay at {clean(name)}{other}: the site "
+                    "has a view of its own, and not every server shows it.",
+                    "Ask only servers of the site: take the other out of dns.servers or /etc/resolv.conf, or have the "
+                    "site's resolver forward for it.",
+                )
+                return
+
+
+def _of_other_links(one: View, without: list[View]) -> bool:
+    """Each link has a view of its own by right."""
+    return all(view.server.ifindex != one.server.ifindex for view in without)
 
 
 def _failed_levels(scene: Scene) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from salsa_agent.core.model import (
     Answer,
     Asked,
     CheckResult,
+    IPAddress,
     ListedRelay,
     NetworkFacts,
     Publication,
@@ -35,15 +36,22 @@ class Finding:
 
 
 class Agents(NamedTuple):
-    """Where an agent runs. `asked`: the bus that was named, else `auto`; `on`: the buses on which the name is owned.
+    """Where an agent runs. `asked`: the bus that was named, else `auto`; `on`: the buses of these with an agent.
 
-    `buses`: those that there are. `state`: what the agent says of itself; empty: there is none.
+    `buses`: those of these that there are. `elsewhere`: other buses with an agent, such as private ones, as `--bus`
+    names them. `state`: what the agent says of itself; empty: there is none. `starttls`: the relays of its list that
+    offered STARTTLS to it. `of_links`: it has relays that a link's configuration gave. `refused`: the words in which
+    the system bus refuses the agent its name.
     """
 
     asked: str = "auto"
     on: tuple[str, ...] = ()
     buses: tuple[str, ...] = ()
     state: str = ""
+    elsewhere: tuple[str, ...] = ()
+    starttls: frozenset[RelayKey] = frozenset()
+    of_links: bool = False
+    refused: str = ""
 
 
 class Probe(NamedTuple):
@@ -53,12 +61,49 @@ class Probe(NamedTuple):
     answer: Answer
 
 
+class View(NamedTuple):
+    """What one DNS server says of this host's reverse names, of each the exchanges. `in_use`: it is asked (rule F1)."""
+
+    server: Server
+    said: tuple[tuple[str, Answer], ...]
+    in_use: bool = True
+
+
+class Outside(NamedTuple):
+    """What a NAT says when it is asked for the address outside. `method`: `nat-pmp` or `stun`, `asked`: whom.
+
+    `ip`: None, it does not say. `relay`: the first that the reverse tree publishes for it; empty: none.
+    """
+
+    method: str
+    asked: str
+    ip: IPAddress | None = None
+    relay: str = ""
+
+
 class Port(NamedTuple):
-    """An attempt to reach a relay at one of the ports of mail. `error`: empty, it was reached; `greeting`: its line."""
+    """An attempt to reach a relay at one of the ports of mail. `error`: empty, it was reached.
+
+    `greeting`: its first line. `starttls`: whether it offers that; None: it was not asked. `refusal`: its words, where
+    it does not take MAIL in the clear.
+    """
 
     key: RelayKey
     error: str = ""
     greeting: str = ""
+    starttls: bool | None = None
+    refusal: str = ""
+
+
+class Spf(NamedTuple):
+    """What the sender's domain says by SPF of the chosen relay (RFC 7208). `address`: of the relay.
+
+    `result`: as in section 2.6 of the RFC; empty: nothing can be said. `why`: of an error.
+    """
+
+    result: str = ""
+    address: str = ""
+    why: str = ""
 
 
 class Check(NamedTuple):
@@ -84,6 +129,10 @@ class Scene:
     networkmanager: bool = True  # it is on the system bus
     sender: str = ""
     dmarc: str = ""  # the policy of the sender's domain: `none`, `quarantine`, `reject`; empty: it has none
+    spf: Spf = field(default_factory=Spf)
+    certificates: tuple[Check, ...] = ()  # the administrator's relays once more, with the certificate checked
+    views: tuple[View, ...] = ()
+    outside: tuple[Outside, ...] = ()
     root: Path = Path("/")
     now: float = 0.0  # realtime clock, seconds
     installed: float = 0.0  # when this program was installed, likewise
@@ -99,12 +148,17 @@ class Scene:
         return self.said.relays if self.said else ()
 
     @property
+    def best(self) -> ListedRelay | None:
+        """The relay that was chosen; None: there is none."""
+        if self.said is None or not self.said.best.host:
+            return None
+        key = RelayKey(self.said.best.host, self.said.best.port)
+        return next((one for one in self.relays if one.relay.key == key), None)
+
+    @property
     def works(self) -> bool:
         """Whether there is a relay that was not found to fail."""
-        if self.said is None or not self.said.best.host:
-            return False
-        key = RelayKey(self.said.best.host, self.said.best.port)
-        return all(one.verdict is not Verdict.FAILED for one in self.relays if one.relay.key == key)
+        return self.best is not None and self.best.verdict is not Verdict.FAILED
 
     @property
     def offline(self) -> bool:

@@ -16,6 +16,7 @@ from benchmarks import plot
 DAY = 86400.0
 SHORTEST, LONGEST, LONGEST_NEGATIVE = 60.0, 86400.0, 10800.0  # rule E1
 EARLY = 0.05  # rule D11: a set is asked again up to a tenth of its TTL earlier, half of that on average
+FIRST_AGAIN, LAST_AGAIN = 30.0, 1800.0  # rule E5: the delays while no relay is `ok`
 INTERVAL = 1800.0  # verify.interval: how often the best relay is spoken to
 HOSTS = (10**4, 10**6, 10**8)
 PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
@@ -24,6 +25,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """Hosts that roam. Times in seconds; shares from 0 to 1. One IPv4 address each, a new one on each network.
+
+    They have no relay of their own, so that where nothing is published none is `ok`.
 
     `roams`: networks a day; stays are exponentially distributed. `publishing`: share of networks that have an MX set,
     with one exchange, at /24. `behind`: hosts of one network that share its resolver. `private`: share of networks
@@ -81,11 +84,25 @@ def asked_of_nothing(stay: float, negative: float) -> float:
     return 1 + renewals(stay, min(LONGEST_NEGATIVE, max(SHORTEST, negative)))
 
 
+def asked_in_vain(stay: float) -> float:
+    """Questions in a stay for each name where no relay is `ok`, besides those that its TTL calls for (rule E5).
+
+    The resolver answers from its cache, with what is left of the TTL, so that those of the TTL stay what they are.
+    """
+    asked, passed, delay = 0.0, FIRST_AGAIN, FIRST_AGAIN
+    while (more := _reached(stay, passed)) > 1e-6:
+        asked += more
+        delay = min(2 * delay, LAST_AGAIN)
+        passed += delay
+    return asked
+
+
 def to_resolver(fleet: Fleet) -> float:
     """Questions of one host a day: three levels; where there is a relay, its A and AAAA records, too."""
     of_set, of_nothing = asked_of_set(fleet.stay, fleet.ttl), asked_of_nothing(fleet.stay, fleet.negative)
     published = 2 * of_set + 3 * of_nothing  # the MX set at /24 and A; /32, /16 and AAAA have nothing
-    return fleet.roams * (fleet.publishing * published + (1 - fleet.publishing) * 3 * of_nothing)
+    without = 3 * (of_nothing + asked_in_vain(fleet.stay))
+    return fleet.roams * (fleet.publishing * published + (1 - fleet.publishing) * without)
 
 
 def to_reverse_zones(fleet: Fleet) -> float:
@@ -95,10 +112,11 @@ def to_reverse_zones(fleet: Fleet) -> float:
     the next question after it; a host's own name at /32 each time.
     """
     of_set, of_nothing = asked_of_set(fleet.stay, fleet.ttl), asked_of_nothing(fleet.stay, fleet.negative)
+    in_vain = asked_in_vain(fleet.stay)
     own = fleet.roams * of_nothing
-    at_16 = _fetched(fleet.roams * of_nothing, fleet.negative, fleet.behind)
+    at_16 = _fetched(fleet.roams * (of_nothing + (1 - fleet.publishing) * in_vain), fleet.negative, fleet.behind)
     at_24 = _fetched(fleet.roams * of_set, fleet.ttl, fleet.behind)
-    at_24_without = _fetched(fleet.roams * of_nothing, fleet.negative, fleet.behind)
+    at_24_without = _fetched(fleet.roams * (of_nothing + in_vain), fleet.negative, fleet.behind)
     return own + at_16 + fleet.publishing * at_24 + (1 - fleet.publishing) * at_24_without
 
 

@@ -97,16 +97,18 @@ class Cache:
             if entry.current and _due(entry, entry.current) <= now:
                 entry.current = None
 
-    def ask_again(self) -> None:
-        """Everything has to be asked again, whatever its TTL, but what was found stands by (E5)."""
+    def ask_again(self, now: float) -> None:
+        """What was learned has to be asked again, whatever its TTL (E5); what failed, when it is due for that (B5)."""
+        self.expire(now)
+        for entry in self._entries.values():
+            if entry.current and not entry.current.failing:
+                entry.current = None
+
+    def forget(self) -> None:
+        """Everything has to be asked again, with the delays of a first answer (`Refresh`); what was found stands by."""
         for entry in self._entries.values():
             entry.current = None
             entry.failures = 0
-
-    def forget(self) -> None:
-        """As `ask_again`, with the delays of a first answer (`Refresh`)."""
-        self.ask_again()
-        for entry in self._entries.values():
             entry.ttl_without_soa = MIN_TTL
 
     def clear(self) -> None:

@@ -46,7 +46,7 @@ from salsa_agent.core.model import (
 )
 from salsa_agent.core.network import Change, Network
 from salsa_agent.core.phases import LEADS_TO, Phase
-from salsa_agent.core.publication import Published, none_is_ok
+from salsa_agent.core.publication import Published, all_lists_serve, none_is_ok
 from salsa_agent.core.questions import Questions
 from salsa_agent.core.relay_lists import ActiveList, active_lists
 from salsa_agent.core.rounds import OVERDUE, Request, Round, Rounds
@@ -266,8 +266,8 @@ class Engine:
         if self._upkeep.reread_due(now):
             self._reread()
         if self._phase in (Phase.DECIDED, Phase.OFFLINE):
-            verified = self._phase is Phase.DECIDED and self.settings.verify.enabled
-            self._upkeep.follow(now, none_ok=verified and none_is_ok(self.publication))
+            serves = all_lists_serve(self.publication, verified=self.settings.verify.enabled)
+            self._upkeep.follow(now, none_ok=self._phase is Phase.DECIDED and not serves)
 
     def _request_what_is_due(self, now: float) -> None:
         """E1, B5: a TTL ran out, or a failed question is due for another try. E5: no relay is `ok`."""
@@ -311,7 +311,7 @@ class Engine:
             enabled = begun.inputs.settings.verify.enabled
             self._checks.recheck_all(now, enabled=enabled, by_root=begun.request.by_root)
         elif begun.request.relearn:
-            self._cache.ask_again()
+            self._cache.ask_again(now)
         else:
             self._cache.expire(now)
         return True

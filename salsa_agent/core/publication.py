@@ -25,6 +25,13 @@ def none_is_ok(publication: Publication) -> bool:
     return bool(publication.relays) and not any(listed.verdict is Verdict.OK for listed in publication.relays)
 
 
+def all_lists_serve(publication: Publication, *, verified: bool) -> bool:
+    """E5: whether each list has a relay that is `ok`; where none is verified, one that has not failed will do."""
+    good = (Verdict.OK,) if verified else (Verdict.OK, Verdict.UNVERIFIED)
+    lists = [publication.relays, *(sender.relays for sender in publication.senders)]
+    return all(any(listed.verdict in good for listed in relays) for relays in lists)
+
+
 class Published:
     """`last_published` is what was published last; what is composed waits for `publish`."""
 

@@ -6,6 +6,7 @@ from random import Random
 
 REREAD_EVERY = 600.0  # seconds; E3
 FIRST_DELAY, LAST_DELAY, JITTER = 30.0, 1800.0, 0.1  # E5, as in D5
+ONCE_MORE = 1.0  # seconds after the first relay that is `ok`; E5
 
 
 class Upkeep:
@@ -18,11 +19,16 @@ class Upkeep:
         self._delay = 0.0
 
     def follow(self, now: float, *, none_ok: bool) -> None:
-        """Something is published. `none_ok`: relays are listed and verified, and none of them is `ok`."""
+        """Something is published. `none_ok`: a list has no relay that is `ok`, or none at all.
+
+        Soon after the first one that is `ok` everything is asked again once more: what was learned before it may be a
+        captive portal's, and nothing else would ask again before its TTL.
+        """
         if self.reread_at is None:
             self.reread_at = now + REREAD_EVERY
         if not none_ok:
-            self.relearn_at, self._delay = None, 0.0
+            if self._delay:
+                self.relearn_at, self._delay = now + ONCE_MORE, 0.0
         elif self.relearn_at is None:
             self._delay = min(2 * self._delay, LAST_DELAY) or FIRST_DELAY
             self.relearn_at = now + self._delay * self._random.uniform(1 - JITTER, 1 + JITTER)

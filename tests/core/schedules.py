@@ -57,7 +57,7 @@ LONGEST = 60.0  # seconds: a round (E4), then the first delay of D5 and the firs
 BOUNDED_FOR = 600.0  # seconds; D11: in which so many different servers are spoken to
 MOST_QUESTIONS = 40  # of one round: three addresses, six exchanges, a static name
 SRV_QUESTIONS = 30  # of three addresses (B8)
-QUIET = 6600.0  # seconds: more than every TTL here and every delay of D5, of which the longest is 1,980 s
+QUIET = 6600.0  # seconds: more than every TTL here but a portal's, and every delay of D5 and E5, at most 1,980 s
 FACTS = {
     False: lambda hosts: facts(*hosts),
     True: lambda hosts: facts(*hosts, defaults=[DefaultRoute(2, 2, 100, "192.0.2.254")]),
@@ -89,6 +89,7 @@ class Schedule:
         self.given: tuple[LinkRelays, ...] = ()
         self.gateway = False
         self.changes = 0
+        self.captive = False  # whether a captive portal was met
         self.lied = False  # so that D11 may hold good relays back for a while
         for index, name in enumerate(HOSTS):
             self.world.host(name, at(f"203.0.113.{index + 1}", ttl=3000))
@@ -117,7 +118,7 @@ class Schedule:
     def end(self) -> None:
         """The world becomes quiet, for the sum of the time limits; then everything is looked at."""
         world = self.world
-        if self.random.random() < 0.15:
+        if self.captive or self.random.random() < 0.15:
             self.heal()
             world.pass_time(QUIET)
         else:
@@ -225,6 +226,19 @@ class Schedule:
         for _ in range(self.random.randrange(2, 20)):
             self.roam()
 
+    def meet_portal(self) -> None:
+        """A network whose captive portal says that there is nothing, for longer than this world is watched (E5)."""
+        ttl = 3 * 3600 if self.verified else 3000  # without verification nobody sees that nothing works
+        self.world.portal = Answer(Outcome.NONE, rcode="NXDOMAIN", ttl=ttl)
+        self.captive = True
+        self.gateway = not self.gateway
+        self.roam()
+        self.world.pass_time(LONGEST)  # a person logs in: the first round is over, and nothing was `ok`
+
+    def log_in(self) -> None:
+        """The portal lets the host out; the kernel hears nothing of it."""
+        self.world.portal = None
+
     # --- adversaries
 
     def lie(self) -> None:
@@ -270,6 +284,7 @@ class Schedule:
     def settle(self) -> None:
         """Everything that was held back comes, and who lies says the same again."""
         world = self.world
+        world.portal = None
         for name, lie in world.liars.items():
             world.mx(name, lie())
         world.liars.clear()
@@ -351,6 +366,7 @@ STEPS = (
     Schedule.publish_set, Schedule.publish_services, Schedule.publish_services,
     Schedule.move_host, Schedule.turn_relay, Schedule.hush, Schedule.refresh, Schedule.report,
     Schedule.give, Schedule.move_outside, Schedule.reload, Schedule.storm, Schedule.settle,
+    Schedule.meet_portal, Schedule.log_in,
 )  # fmt: skip
 ADVERSARIES = (Schedule.lie, Schedule.flap_address, Schedule.flap_relay, Schedule.complain, Schedule.churn)
 

@@ -100,6 +100,7 @@ class World:
         self.late: Callable[[], float] = lambda: 0.0  # so much later than it wants to, the engine is woken
         self.spoken_to: list[tuple[float, Check]] = []
         self.uncertified: set[str] = set()  # relays whose certificate is not valid
+        self.portal: Answer | None = None  # what a captive portal answers to everything; it lets nobody out
         self.silent: set[str] = set()
         self.mute: set[str] = set()
         self.asked: list[Question] = []
@@ -130,6 +131,8 @@ class World:
         self.dns[name, RRType.AAAA] = answer
 
     def answer(self, question: Question) -> Answer:
+        if self.portal is not None:
+            return self.portal
         if question.name in self.liars:
             return self.liars[question.name]()
         return self.dns.get((question.name, question.rtype), NXDOMAIN)
@@ -195,7 +198,7 @@ class World:
         self.send(*late)
 
     def verdict(self, key: RelayKey) -> CheckResult:
-        return self.relays.get(key.host, OK)
+        return DEAD if self.portal is not None else self.relays.get(key.host, OK)
 
     def _contact(self, check: Check) -> None:
         """Rule D1: one conversation with a server at a time, and no more than its budget allows."""

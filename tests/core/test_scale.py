@@ -38,6 +38,8 @@ class Resolver(World):
     "fleet",
     [
         Fleet(publishing=0.0),
+        Fleet(publishing=0.0, negative=600.0, roams=10.0),
+        Fleet(publishing=0.0, negative=10800.0, roams=2.0),
         Fleet(publishing=1.0),
         Fleet(publishing=1.0, ttl=900.0, negative=600.0, roams=10.0),
         Fleet(publishing=1.0, ttl=14400.0, negative=10800.0, roams=12.0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,6 +179,21 @@ def test_c4_the_host_is_the_relay_itself(world: World) -> None:
 
 
 # --- the relays
+
+
+@pytest.mark.timeout(120)
+def test_e5_what_a_captive_portal_said_is_asked_again_though_no_relay_is_listed(world: World) -> None:
+    """Nothing but time tells this host that somebody has logged in."""
+    network = world.zone
+    world.publish({"": {"*": {"rcode": "NXDOMAIN", "soa": [10800, 10800]}}})
+    world.join("165.154.15.1")
+    agent = world.agent("")
+    world.wait_for_best("", "ready")
+    begun = time.monotonic()
+    world.publish(network)
+    until(lambda: world.best, lambda best: best == f"{NOC}:25", patience=45)
+    assert 25 < time.monotonic() - begun < 40
+    assert agent.log.count("round (no relay is ok)") == 1  # the one that changed something
 
 
 @pytest.mark.parametrize(

@@ -233,11 +233,12 @@ class Schedule:
         self.captive = True
         self.gateway = not self.gateway
         self.roam()
-        self.world.pass_time(LONGEST)  # a person logs in: the first round is over, and nothing was `ok`
 
     def log_in(self) -> None:
-        """The portal lets the host out; the kernel hears nothing of it."""
-        self.world.portal = None
+        """The portal lets the host out, after a while; the kernel hears nothing of it."""
+        if self.world.portal is not None:
+            self.world.pass_time(LONGEST)  # the first round on this network is over, and nothing was `ok`
+            self.world.portal = None
 
     # --- adversaries
 
@@ -284,7 +285,7 @@ class Schedule:
     def settle(self) -> None:
         """Everything that was held back comes, and who lies says the same again."""
         world = self.world
-        world.portal = None
+        self.log_in()
         for name, lie in world.liars.items():
             world.mx(name, lie())
         world.liars.clear()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 from itertools import pairwise
 
 from salsa_agent.core.events import FactsRead
-from salsa_agent.core.model import CheckResult, DefaultRoute, RelayKey, Verdict
+from salsa_agent.core.model import CheckResult, DefaultRoute, RelayKey, ServerResult, Verdict
 from salsa_agent.core.settings import Settings
-from tests.core.sim import DEAD, OK, World, facts
+from salsa_agent.core.verification.verdicts import combine
+from tests.core.sim import DEAD, OK, World, at, facts, mx
 from tests.core.test_rules_d import HOME, NOC, SMTP, VERTEX, checked, story, verdicts
 
 PERMANENT = CheckResult(Verdict.FAILED, "554 no service", permanent=True)
 BUSY = CheckResult(Verdict.FAILED, "421 too many connections", transient_reply=True)
+NOWHERE = CheckResult(Verdict.FAILED, "connect: no route")
+UNROUTED, SERVER = "2001:db8:25::1", "203.0.113.1"
 WANTS_AUTH = CheckResult(Verdict.FAILED, "530 authentication required", tls="starttls", auth=True, wants_auth=True)
 
 
@@ -52,6 +56,76 @@ def test_d9_a_network_change_starts_the_delays_over() -> None:
     world.start("165.154.15.1")
     gaps(world, NOC, 4000)
     world.send(FactsRead(facts("165.154.15.1", defaults=[DefaultRoute(2, 2, 100, "192.0.2.2")])))
+    assert 265 <= gaps(world, NOC, 600)[0] <= 335
+
+
+def at_two_addresses(name: str, first: CheckResult, second: CheckResult, *, routed: bool = True) -> World:
+    """A network with the exchange `name`, at an address of each result. `routed`: the first could be sent packets."""
+    world = World(HOME)
+    world.mx("154.165.in-addr.arpa", mx(f"10:{name}.", ttl=60))
+    world.host6(name, at(UNROUTED))
+    world.host(name, at(SERVER))
+    world.host(SMTP.host, at("203.0.113.3"))
+    servers = ServerResult(ip_address(UNROUTED), first, contacted=routed), ServerResult(ip_address(SERVER), second)
+    world.relays[name] = combine(servers, administrator=False)
+    return world
+
+
+def test_d9_a_second_name_at_a_server_has_its_delays_too() -> None:
+    """An address without a route was not tried, whatever name leads to it."""
+    world = at_two_addresses(NOC, NOWHERE, PERMANENT, routed=False)
+    world.mx("154.165.in-addr.arpa", mx(f"10:{NOC}.", f"20:{VERTEX}."))
+    world.host6(VERTEX, at(UNROUTED))
+    world.host(VERTEX, at(SERVER))
+    world.relays[VERTEX] = world.relays[NOC]
+    world.start("165.154.15.1", "2001:db8::7")
+    assert verdicts(world) == {NOC: "failed", VERTEX: "failed", SMTP.host: "ok"}
+    world.pass_time(265)
+    assert len([name for name in checked(world) if name in (NOC, VERTEX)]) == 1
+
+
+def test_d9_a_second_name_that_comes_later_has_its_delays_too() -> None:
+    world = at_two_addresses(NOC, NOWHERE, PERMANENT, routed=False)
+    world.start("165.154.15.1", "2001:db8::7")
+    world.mx("154.165.in-addr.arpa", mx(f"10:{NOC}.", f"20:{VERTEX}."))
+    world.host6(VERTEX, at(UNROUTED))
+    world.host(VERTEX, at(SERVER))
+    world.relays[VERTEX] = world.relays[NOC]
+    world.pass_time(265)
+    assert verdicts(world)[VERTEX] == "failed"
+    assert len([name for name in checked(world) if name in (NOC, VERTEX)]) == 1
+
+
+def test_d9_a_second_name_with_an_address_of_its_own_has_its_delays_too() -> None:
+    world = at_two_addresses(VERTEX, NOWHERE, PERMANENT, routed=False)
+    world.mx("154.165.in-addr.arpa", mx(f"10:{NOC}.", f"20:{VERTEX}."))
+    world.host(NOC, at(SERVER))
+    world.relays[NOC] = PERMANENT
+    nowhere = (ServerResult(ip_address(UNROUTED), NOWHERE, contacted=False),)
+    world.relays[VERTEX] = combine(nowhere, administrator=False)
+    world.start("165.154.15.1", "2001:db8::7")
+    assert verdicts(world) == {NOC: "failed", VERTEX: "failed", SMTP.host: "ok"}
+    world.pass_time(265)
+    assert len([name for name in checked(world) if name == VERTEX]) == 1
+
+
+def test_d9_a_second_name_at_one_of_the_servers_has_the_delays_of_what_happened_there() -> None:
+    """The first name has D5's delays, for one of its two servers; the second name leads to the other one alone."""
+    world = at_two_addresses(NOC, DEAD, PERMANENT)
+    world.start("165.154.15.1", "2001:db8::7")
+    world.mx("154.165.in-addr.arpa", mx(f"10:{NOC}.", f"20:{VERTEX}."))
+    world.host(VERTEX, at(SERVER))
+    world.relays[VERTEX] = PERMANENT
+    world.pass_time(265)
+    assert verdicts(world)[VERTEX] == "failed"
+    assert VERTEX not in checked(world)
+
+
+def test_d9_what_a_report_led_to_has_its_delays_too() -> None:
+    world = story()
+    world.start("165.154.15.1")
+    world.relays[NOC] = PERMANENT
+    world.report(NOC)
     assert 265 <= gaps(world, NOC, 600)[0] <= 335
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from salsa_agent.core.admission import is_internal
 from salsa_agent.core.events import Abandon, Check, Command
-from salsa_agent.core.model import Best, CheckResult, IPAddress, ListedRelay, Relay, RelayKey, Verdict
+from salsa_agent.core.model import Best, CheckResult, IPAddress, ListedRelay, Relay, RelayKey, ServerResult, Verdict
 from salsa_agent.core.settings import Verify
 from salsa_agent.core.verification.best import as_best, last_resort
 from salsa_agent.core.verification.records import MAX_ADDRESSES, Record, Subject, Way, subject_of
@@ -345,19 +345,19 @@ class Checks:
         record.verdict, record.reason, record.assumed_failed = Verdict.UNVERIFIED, "D11", True
 
     def _conclude(
-        self, record: Record, result: CheckResult, known: Mapping[IPAddress, CheckResult], now: float
+        self, record: Record, result: CheckResult, known: Mapping[IPAddress, ServerResult], now: float
     ) -> None:
         reported, way = record.reported, record.way
         record.conclude(result, now)
         if record.verdict is Verdict.OK and reported:
             self._prove(record.relay.key, now)
         for ip, one in known.items():
-            if one.verdict is Verdict.OK:
+            if one.result.verdict is Verdict.OK:
                 self._failures.forget(ip, way)
             elif record.verdict is Verdict.FAILED:
-                self._failures.record(ip, way, Failure(one, record.delay, now + record.delay * (1 - JITTER)), now)
+                self._failures.record(ip, way, Failure.at(now, one, record.delay), now)
 
-    def _share(self, record: Record, results: Mapping[IPAddress, CheckResult], now: float) -> None:
+    def _share(self, record: Record, results: Mapping[IPAddress, ServerResult], now: float) -> None:
         """A conversation for another relay was with a server of this one, too (D1)."""
         mine = {ip: result for ip, result in results.items() if ip in record.addresses}
         result = record.resolved(record.known | mine)
@@ -429,8 +429,9 @@ def _served(record: Record, spoken_to: Record, check: Check) -> bool:
     return alike and record.running is None and check.serial > record.after
 
 
-def _by_address(check: Check, result: CheckResult) -> dict[IPAddress, CheckResult]:
+def _by_address(check: Check, result: CheckResult) -> dict[IPAddress, ServerResult]:
     """What came of each address. Where the result does not say: a failure of all, a success at the first."""
     if result.servers:
-        return {one.ip: one.result for one in result.servers if one.result.verdict is not Verdict.UNVERIFIED}
-    return dict.fromkeys(check.addresses if result.verdict is Verdict.FAILED else check.addresses[:1], result)
+        return {one.ip: one for one in result.servers if one.result.verdict is not Verdict.UNVERIFIED}
+    spoken_to = check.addresses if result.verdict is Verdict.FAILED else check.addresses[:1]
+    return {ip: ServerResult(ip, result) for ip in spoken_to}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from salsa_agent.core.events import Check
 from salsa_agent.core.model import CheckResult, IPAddress, ListedRelay, Relay, RelayKey, ServerResult, Verdict
-from salsa_agent.core.verification.schedule import DOUBT, LAST_REPORTED_DELAY, next_delay
+from salsa_agent.core.verification.schedule import DOUBT, LAST_REPORTED_DELAY, at_least, next_delay
 from salsa_agent.core.verification.servers import MailServer
 from salsa_agent.core.verification.verdicts import combine
 
@@ -59,7 +60,7 @@ class Record:
     addresses: tuple[IPAddress, ...] = ()  # where it is spoken to
     judged: frozenset[IPAddress] = frozenset()  # the addresses that the verdict or the running check is about
     way: Way | None = None
-    known: dict[IPAddress, CheckResult] = field(default_factory=dict)  # from conversations for other relays
+    known: dict[IPAddress, ServerResult] = field(default_factory=dict)  # from conversations for other relays
     fresh: bool = True  # new to the list, or with changed addresses: failures of its servers may still hold
     after: int = 0  # only a check with a greater serial says anything (D6)
     reported: bool = False  # a user's report is to be verified (D6)
@@ -85,9 +86,9 @@ class Record:
         tls = "implicit" if relay.implicit_tls else self.tls
         return ListedRelay(relay, self.verdict, self.reason, self.starttls, tls, self.auth, self.wants_auth)
 
-    def resolved(self, results: dict[IPAddress, CheckResult]) -> CheckResult | None:
+    def resolved(self, results: Mapping[IPAddress, ServerResult]) -> CheckResult | None:
         """The verdict on the relay from results at its addresses; None where they do not suffice."""
-        known = [ServerResult(ip, results[ip]) for ip in self.addresses if ip in results]
+        known = [results[ip] for ip in self.addresses if ip in results]
         result = combine(known, administrator=self.relay.administrator)
         return result if result.verdict is Verdict.OK or len(known) == len(self.addresses) else None
 
@@ -108,7 +109,7 @@ class Record:
             self.verdict = Verdict.OK
             return
         else:
-            self._fail(next_delay(self.delay, permanent=result.permanent, steady=self._steady(now)))
+            self._fail(next_delay(self.delay, permanent=result.permanent, steady=self._steady(now)), result)
         self.verdict, self.reason, self.wants_auth = result.verdict, result.reason, result.wants_auth
         self.reported = False
 
@@ -121,9 +122,11 @@ class Record:
             self.verdict = Verdict.FAILED
         self.reason = reason
 
-    def _fail(self, delay: float) -> None:
-        # the check that a report called for does not raise the delay that the report has just set
-        self.delay = self.delay if self.reported and self.delay else delay
+    def _fail(self, delay: float, result: CheckResult | None = None) -> None:
+        if self.reported and self.delay:
+            # the check that a report called for does not raise the delay that the report has just set
+            delay = at_least(self.delay, result)
+        self.delay = delay
         self.ok_since, self.ok_here, self.doubt_until = None, False, None
 
     def _steady(self, now: float) -> bool:

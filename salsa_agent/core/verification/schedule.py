@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import NamedTuple
 
-from salsa_agent.core.model import CheckResult, IPAddress
+from salsa_agent.core.model import CheckResult, IPAddress, ServerResult
 
 JITTER = 0.1  # D5
 LAST_REPORTED_DELAY = 300.0  # D6
@@ -39,12 +39,23 @@ def next_delay(before: float, *, permanent: bool, steady: bool, longest: float |
     return min(max(doubled, kind.first), kind.last)
 
 
+def at_least(delay: float, result: CheckResult | None) -> float:
+    """`delay`, or D9's first one after a failure for an administrator to mend. `result`: None for a report."""
+    return max(delay, PERMANENT.first) if result is not None and result.permanent else delay
+
+
 class Failure(NamedTuple):
     """A server failed: what came of it, the delay then, and when (engine time) it may be spoken to again for it."""
 
-    result: CheckResult
+    result: ServerResult
     delay: float
     until: float
+
+    @classmethod
+    def at(cls, now: float, result: ServerResult, delay: float) -> Failure:
+        """It failed now. `delay`: of the relay, which may have other servers, where something else happened."""
+        delay = at_least(delay, result.result)
+        return cls(result, delay, now + delay * (1 - JITTER))
 
 
 class Failures:

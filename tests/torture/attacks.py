@@ -192,6 +192,53 @@ def socketmap(trial: Trial) -> None:
     trial.expect(NOC, ROUND, "ready")
 
 
+CROWD = """
+import os, socket, sys, time
+uid, mode, end = int(sys.argv[1]), sys.argv[2], time.monotonic() + float(sys.argv[3])
+os.setresgid(uid, uid, uid)
+os.setresuid(uid, uid, uid)
+held = []
+while time.monotonic() < end:
+    try:
+        one = socket.create_connection(("127.0.0.1", 8462), 10)
+        if mode != "silent":
+            one.sendall(b"18:relay me@a.example," if mode == "asks" else b"10000:" + b"a" * 9999)
+    except OSError:
+        continue
+    held.append(one)
+    if mode == "asks" or len(held) > 200:
+        for one in held:
+            one.close()
+        held.clear()
+"""
+
+
+@fault("attacks", "three users connect to the socketmap in loops, and ask, or hold on, or send half a query")
+def crowd(trial: Trial) -> None:
+    """No more than its 64 connections are held, whatever comes at once; it took 67 MiB and 655 descriptors."""
+    trial.start(config=f'postfix.listen = ["inet:127.0.0.1:{PORT}"]\n{CONFIG}', on=A)
+    seconds = max(3.0, trial.seconds(20))
+    files = most = descriptors(trial.pid)
+    modes = {NOBODY: "asks", STRANGERS[0]: "silent", STRANGERS[1]: "half"}
+    users = [
+        trial.world.start(trial.world.host, [sys.executable, "-I", "-c", CROWD, str(uid), mode, str(seconds)])
+        for uid, mode in modes.items()
+    ]
+    argv = [sys.executable, "-I", "-c", PEER, "127.0.0.1", str(seconds), "1", "0"]
+    postfix = trial.world.start(trial.world.host, argv)
+    while users[0].popen.poll() is None:
+        most = max(most, descriptors(trial.pid))
+    for user in (*users, postfix):
+        user.popen.wait(seconds + 30)
+    answered = int(postfix.out.split("answers ")[1]) / seconds
+    trial.note(
+        f"Postfix gets {answered:.0f} answers a second; {peak(trial.pid) // MIB} MiB, {most - files} connections"
+    )
+    if answered < 2 or peak(trial.pid) > 64 * MIB or most - files > 80:
+        raise Broken(trial.row.note)
+    trial.expect(NOC, ROUND, "ready")
+
+
 @fault("attacks", "two users report a good relay all the time")
 def reports(trial: Trial) -> None:
     """D6: it is verified at once, stands again, and is then reported by root alone for an hour."""

@@ -27,6 +27,7 @@ QUICK = (
     "SIGKILL at a random moment and a new start, twenty times",
     "one router advertisement a second toggles a preferred lifetime",
     "sixty pipelining connections to the socketmap beside Postfix's",
+    "three users connect to the socketmap in loops, and ask, or hold on, or send half a query",
     "a hostile network names hosts of the VPN",
     "a FIFO as configuration at SIGHUP, and as hosts file",
 )

@@ -397,10 +397,10 @@ async def test_a_client_that_asks_stays(lab: Lab) -> None:
     (server_side,) = lab.map.clients
     server_side.heard -= postfix.IDLE - 1  # nearly over
     assert await client.ask(b"relay x")
-    server_side._check_idle()
+    lab.map._end_idle()
     assert await client.ask(b"relay x")
     server_side.heard -= postfix.IDLE
-    server_side._check_idle()
+    lab.map._end_idle()
     assert await client.ended() == b""
 
 
@@ -430,6 +430,47 @@ async def test_connections_that_are_closed_at_once_keep_nobody_out(lab: Lab) -> 
             turns += 1
             assert turns < 100
             await asyncio.sleep(0)
+
+
+async def test_of_a_crowd_that_comes_at_once_never_more_than_64_are_held(lab: Lab) -> None:
+    """Those that had to go were held until the next turn of the loop: 640 descriptors, and 25 MiB, in a flood."""
+    before = len(os.listdir("/proc/self/fd"))
+    crowd = []
+    try:
+        for _ in range(500):
+            crowd.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+            crowd[-1].connect(str(lab.path))
+            crowd[-1].send(netstring(b"relay x") if len(crowd) % 2 else b"7:rel")
+        most = 0
+        while not _is_answered(crowd[-2]):
+            await asyncio.sleep(0)
+            most = max(most, len(lab.map.clients))
+            assert len(os.listdir("/proc/self/fd")) - before - len(crowd) <= postfix.MAX_CLIENTS
+        assert most == postfix.MAX_CLIENTS
+    finally:
+        for one in crowd:
+            one.close()
+    await eventually(lambda: not lab.map.clients)
+
+
+def _is_answered(sock: socket.socket) -> bool:
+    return bool(select.select([sock], [], [], 0)[0])
+
+
+async def test_who_never_asks_goes_before_who_does(lab: Lab) -> None:
+    """At an inet: endpoint all are one user: connections that are only held ended those of Postfix."""
+    postfix_s = await lab.client()
+    assert await postfix_s.ask(b"relay x")
+    silent = []
+    try:
+        for _ in range(3 * postfix.MAX_CLIENTS):
+            silent.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+            silent[-1].connect(str(lab.path))
+        await eventually(lambda: len(lab.map.clients) == postfix.MAX_CLIENTS and _is_answered(silent[0]))
+        assert await postfix_s.ask(b"relay x")
+    finally:
+        for one in silent:
+            one.close()
 
 
 async def test_a_user_with_many_connections_ends_its_own(lab: Lab) -> None:

@@ -59,6 +59,7 @@ _salsactl() {
     '') options+=' --version status best watch refresh explain lookup report-failure check metrics doctor send-test find site zone audit' ;;
     best) options+=' --wait --sender' ;;
     watch) options+=' --exec --notify --sender --events' ;;
+    metrics) options+=' --textfile' ;;
     lookup) options+=' --config' ;;
     doctor) options+=' --sender --config' ;;
     send-test) options+=' --to --from --yes' ;;

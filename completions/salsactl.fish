@@ -28,6 +28,7 @@ complete -c salsactl -n '__fish_seen_subcommand_from best' -l wait -d 'Wait for 
 complete -c salsactl -n '__fish_seen_subcommand_from best watch find doctor' -l sender -x -d 'The relay for this envelope sender'
 complete -c salsactl -n '__fish_seen_subcommand_from watch' -l events -d 'A line for each change of state, list and verdict'
 complete -c salsactl -n '__fish_seen_subcommand_from watch' -l notify -d "Notify when a relay's domain is used for the first time"
+complete -c salsactl -n '__fish_seen_subcommand_from metrics' -l textfile -r -F -d 'Write a file for node_exporter'
 complete -c salsactl -n '__fish_seen_subcommand_from lookup find doctor audit' -l config -r -F -d 'The configuration'
 complete -c salsactl -n '__fish_seen_subcommand_from report-failure' -a '(salsactl best 2>/dev/null | string match -r "^[][A-Za-z0-9._:-]+\$")'
 complete -c salsactl -n '__fish_seen_subcommand_from send-test' -l to -x -d 'Who gets the letter'

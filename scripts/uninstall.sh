@@ -8,15 +8,18 @@
 [ -w "$DESTDIR$manifest" ] || fail 1 "$DESTDIR$manifest is not yours to remove; $(as_root ./run uninstall)"
 enabled=
 if live && packaged; then
-	# the Debian package came later: user and service are its own, and go on from its files
-	! systemctl --quiet is-enabled salsa-agent.service || enabled=1
+	# the Debian package came later: user and units are its own, and go on from its files
+	for unit in salsa-agent.service salsa-metrics.timer; do
+		! systemctl --quiet is-enabled $unit || enabled="$enabled $unit"
+	done
 elif live; then
-	systemctl --quiet disable --now salsa-agent.service 2>/dev/null || :
+	systemctl --quiet disable --now salsa-agent.service salsa-metrics.timer 2>/dev/null || :
 fi
 remove_installed
 if live && packaged; then
 	tell_system
-	[ -z "$enabled" ] || systemctl --quiet reenable salsa-agent.service
+	# shellcheck disable=SC2086
+	[ -z "$enabled" ] || systemctl --quiet reenable $enabled
 	systemctl try-restart salsa-agent.service
 	say "removed; the Debian package salsa-agent keeps its user and its service"
 elif live; then

@@ -58,7 +58,9 @@ place() {
 		esac
 	done
 	put 644 examples/salsa-agent.toml "$docdir/examples/salsa-agent.toml"
-	sed "s,/usr/bin/,$bindir/," systemd/salsa-agent.service | put_text 644 "$unitdir/salsa-agent.service"
+	for unit in salsa-agent.service salsa-metrics.service salsa-metrics.timer; do
+		sed "s,/usr/bin/,$bindir/," "systemd/$unit" | put_text 644 "$unitdir/$unit"
+	done
 	put 644 systemd/salsa-agent.sysusers.conf "$sysusersdir/salsa-agent.conf"
 	put 644 dbus/org.salsa.Agent1.conf "$policydir/org.salsa.Agent1.conf"
 	put 644 dbus/org.salsa.Agent1.service "$dbusdir/system-services/org.salsa.Agent1.service"

@@ -22,6 +22,8 @@ etc/dbus-1/system.d/org.salsa.Agent1.conf
 usr/local/bin/salsa-agent
 usr/local/bin/salsactl
 usr/local/lib/systemd/system/salsa-agent.service
+usr/local/lib/systemd/system/salsa-metrics.service
+usr/local/lib/systemd/system/salsa-metrics.timer
 usr/local/lib/sysusers.d/salsa-agent.conf
 usr/local/share/bash-completion/completions/salsa-agent
 usr/local/share/bash-completion/completions/salsactl

@@ -1,81 +1,76 @@
-"""`salsactl metrics`: the agent's state and counters as OpenMetrics text, for node_exporter's textfile collector."""
+"""`salsactl metrics`: the agent's state and counters, as OpenMetrics text or for node_exporter's textfile collector."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Iterator
-from typing import Any
+import os
+from argparse import ArgumentParser, Namespace
+from contextlib import suppress
+from pathlib import Path
 
-from salsa_agent.bus.client import client
-from salsa_agent.cli.exit_status import EX_OK
-from salsa_agent.cli.salsactl.command import Command, say, say_json
+from salsa_agent.bus.client import NotRunning, client
+from salsa_agent.cli.exit_status import EX_OK, EX_USAGE
+from salsa_agent.cli.format import metrics
+from salsa_agent.cli.salsactl.command import Command, CommandError, say, say_json
 
-STATES = ("starting", "offline", "resolving", "degraded", "ready")
-VERDICTS = ("unverified", "ok", "failed")
-
-_HELP = {
-    "rounds": "Recomputations of the relay list.",
-    "network_changes": "Changes of the network.",
-    "questions": "DNS questions asked.",
-    "questions_failed": "DNS questions that got no answer.",
-    "checks": "Conversations with relays.",
-    "checks_failed": "Conversations with relays that failed.",
-    "best_changes": "Changes of the relay in use.",
-    "reports": "Failures that programs reported and that were accepted.",
-}
+_MODE = 0o644  # node_exporter has a user of its own
 
 _TEXT = """\
 Print the agent's state and counters as OpenMetrics text.
 
+--textfile writes them to FILE in the text format of Prometheus instead, for the textfile collector of node_exporter,
+which does not take OpenMetrics. The file is replaced as a whole. It has salsa_up, too, which is 0 (and alone) when no
+agent runs; the status is 69 then.
+
 examples:
   salsactl metrics
-  salsactl metrics >salsa.prom.new && mv salsa.prom.new /var/lib/prometheus/node-exporter/salsa.prom
+  salsactl metrics --textfile /var/lib/prometheus/node-exporter/salsa.prom
 """
 
 
+def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--textfile", metavar="FILE", type=Path, help="write FILE, for node_exporter's textfile collector"
+    )
+
+
 async def _run(given: Namespace) -> int:
-    async with client(given.bus) as agent:
-        properties = await agent.properties()
-    if given.json:
+    if given.textfile and given.json:
+        raise CommandError("--textfile has a form of its own; give it without --json", EX_USAGE)
+    try:
+        async with client(given.bus) as agent:
+            properties = await agent.properties()
+    except NotRunning:
+        if given.textfile:
+            _replace(given.textfile, metrics.prometheus(metrics.down()))
+        raise
+    if given.textfile:
+        _replace(given.textfile, metrics.prometheus(metrics.up(properties)))
+    elif given.json:
         say_json(
             {
                 "State": properties["State"],
-                "relays": _verdicts(properties),
+                "relays": metrics.verdicts(properties),
                 "Statistics": properties.get("Statistics", {}),
             }
         )
     else:
-        say("\n".join(_lines(properties)))
+        say(metrics.openmetrics(metrics.families(properties)).rstrip("\n"))
     return EX_OK
 
 
-def _verdicts(properties: dict[str, Any]) -> dict[str, int]:
-    given = [relay["verdict"] for relay in properties["Relays"]]
-    return {verdict: given.count(verdict) for verdict in VERDICTS}
+def _replace(path: Path, text: str) -> None:
+    """Put the file in place by rename: who reads it sees the old one or this one. Raises CommandError."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")  # no *.prom, so that the collector never reads it
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW), "w") as file:
+            os.fchmod(file.fileno(), _MODE)  # whatever the umask
+            file.write(text)
+        new.replace(path)
+    except OSError as error:
+        if not isinstance(error, FileExistsError):
+            with suppress(OSError):
+                new.unlink()
+        raise CommandError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _lines(properties: dict[str, Any]) -> Iterator[str]:
-    """The exposition (OpenMetrics 1.0): counters end in _total, a state set names its states, # EOF is last."""
-    counters = properties.get("Statistics", {})
-    yield from _head("salsa_state", "stateset", "What the agent is doing.")
-    for state in STATES:
-        yield f'salsa_state{{salsa_state="{state}"}} {int(properties["State"] == state)}'
-    yield from _head("salsa_relays", "gauge", "Listed relays, by verdict.")
-    for verdict, number in _verdicts(properties).items():
-        yield f'salsa_relays{{verdict="{verdict}"}} {number}'
-    for name, text in _HELP.items():
-        yield from _head(f"salsa_{name}", "counter", text)
-        yield f"salsa_{name}_total {int(counters.get(name, 0))}"
-    yield from _head("salsa_start_time_seconds", "gauge", "When the agent started, since 1970.", unit="seconds")
-    yield f"salsa_start_time_seconds {int(counters.get('started', 0)) / 1_000_000:.6f}"
-    yield "# EOF"
-
-
-def _head(name: str, kind: str, text: str, unit: str = "") -> Iterator[str]:
-    yield f"# TYPE {name} {kind}"
-    if unit:
-        yield f"# UNIT {name} {unit}"
-    yield f"# HELP {name} {text}"
-
-
-COMMAND = Command("metrics", "state and counters as OpenMetrics text", _TEXT, _run)
+COMMAND = Command("metrics", "state and counters as OpenMetrics text", _TEXT, _run, _arguments)

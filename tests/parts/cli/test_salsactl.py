@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import parser as text_parser
 from prometheus_client.openmetrics import parser
 
 from salsa_agent.bus import message as wire
@@ -42,6 +43,7 @@ from tests.lab.busagent import Agent, serving
 from tests.parts.cli import samples as say
 
 OPENMETRICS: Any = parser  # it says that it has types, but not which
+PROMETHEUS: Any = text_parser
 SALSACTL = [
     "env",
     f"PYTHONPATH={PROJECT}",
@@ -490,6 +492,52 @@ async def test_metrics_are_openmetrics(bus: Bus) -> None:
 
 async def test_metrics_print_nothing_without_an_agent(bus: Bus) -> None:
     refused(await ctl(bus, "--bus", "system", "metrics"), 69)
+
+
+async def test_metrics_in_a_file_are_of_the_text_format_of_prometheus(bus: Bus, tmp_path: Path) -> None:
+    """node_exporter's collector knows no stateset, and no family whose samples are named otherwise."""
+    file = tmp_path / "salsa.prom"
+    file.write_text("old")
+    old = os.umask(0o077)
+    try:
+        async with serving(bus, say.WHOLE):
+            done = await ctl(bus, "metrics", "--textfile", str(file))
+            counters = json.loads((await ctl(bus, "status", "--json")).out)["Statistics"]
+    finally:
+        os.umask(old)
+    assert (done.status, done.out, done.err) == (0, "", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["salsa.prom"]
+    assert file.stat().st_mode & 0o777 == 0o644
+    values = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in PROMETHEUS.text_string_to_metric_families(file.read_text())
+        for sample in family.samples
+    }
+    assert values["salsa_up",] == 1
+    assert [values["salsa_state", state] for state in ("ready", "degraded")] == [0, 1]
+    assert values["salsa_relays", "failed"] == 3
+    assert {name: values[f"salsa_{name}_total",] for name in counters.keys() - {"started"}} == {
+        name: counters[name] for name in counters.keys() - {"started"}
+    }
+    kinds = dict(line.split()[2:] for line in file.read_text().splitlines() if line.startswith("# TYPE"))
+    assert set(kinds.values()) == {"gauge", "counter"}
+    assert {name for name, kind in kinds.items() if kind == "counter"} == {
+        f"salsa_{name}_total" for name in counters.keys() - {"started"}
+    }
+
+
+async def test_metrics_in_a_file_say_that_no_agent_runs(bus: Bus, tmp_path: Path) -> None:
+    file = tmp_path / "salsa.prom"
+    refused(await ctl(bus, "--bus", "system", "metrics", "--textfile", str(file)), 69)
+    assert file.read_text().splitlines()[-1] == "salsa_up 0"
+    assert "salsa_state" not in file.read_text()
+
+
+async def test_metrics_in_a_file_that_cannot_be_written_is_one_line(bus: Bus, tmp_path: Path) -> None:
+    nowhere = tmp_path / "none" / "salsa.prom"
+    async with serving(bus, say.WHOLE):
+        refused(await ctl(bus, "metrics", "--textfile", str(nowhere)), 1, f"cannot write {nowhere}: No such file")
+        refused(await ctl(bus, "--json", "metrics", "--textfile", str(nowhere)), 2, "without --json")
 
 
 # --- refresh and report-failure

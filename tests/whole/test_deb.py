@@ -128,6 +128,8 @@ def test_deb_is_installed_upgraded_removed_and_leaves_nothing(machine: Booted) -
     dpkg(machine, "--install", "/root/salsa.deb")
     machine.until(lambda: machine.show(UNIT, "ActiveState") == "active", "the service is started")
     assert machine.run("systemctl", "is-enabled", UNIT).strip() == "enabled"
+    assert machine.show("salsa-metrics.timer", "ActiveState") == "inactive"
+    assert machine.run("systemctl", "is-enabled", "salsa-metrics.timer", check=False).strip() == "disabled"
     machine.run("test", "-h", "/etc/systemd/system/dbus-org.salsa.Agent1.service")  # a call may start it
     assert machine.run("busctl", "get-property", *OBJECT, "BestRelay").strip() == f's "{RELAY}"'
     assert machine.run("salsactl", "best").strip() == f"{RELAY}:25"

@@ -162,6 +162,10 @@ BEHAVIOURS: Mapping[str, Mapping[str, Answer]] = {
     "helo": {"EHLO": b"502 5.5.1 never heard of it\r\n"},
     "no-hello": {"EHLO": b"502 5.5.1 never heard of it\r\n", "HELO": b"550 5.7.1 not that, either\r\n"},
     "reject": {"RCPT": b"554 5.7.1 Relay access denied\r\n"},
+    "wants-tls": {"EHLO": STARTTLS, "MAIL": b"530 5.7.0 Must issue a STARTTLS command first\r\n"},
+    "wants-password": {"MAIL": b"530 5.7.0 Authentication required\r\n"},
+    "blocks": {"MAIL": b"550 5.7.1 your address is on a block list\r\n"},
+    "slow": {"EHLO": slowly(STARTTLS, 5.0)},
     "inject": {"EHLO": STARTTLS, "STARTTLS": b"220 go ahead\r\n250-evil.example\r\n250 STARTTLS\r\n"},
     "hostile": {"greeting": b"554 \x1b[31mred\x07 gr\xc3\xbc\xc3\x9fe \xff" + b"x" * 300 + b"\r\n"},
 }

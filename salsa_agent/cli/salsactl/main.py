@@ -12,6 +12,7 @@ from pathlib import Path
 
 from salsa_agent import __version__
 from salsa_agent.bus.client import CallError, NotRunning
+from salsa_agent.bus.private_bus import private_buses
 from salsa_agent.cli.exit_status import EX_NONE, EX_UNAVAILABLE, EX_USAGE
 from salsa_agent.cli.salsactl import audit as ctl_audit
 from salsa_agent.cli.salsactl import best as ctl_best
@@ -76,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
         status = asyncio.run(given.run(given))
         sys.stdout.flush()
     except NotRunning as error:
-        warn(f"{error}; {_ADVICE}")
+        warn(f"{error}; {_advice(given.bus)}")
         return EX_UNAVAILABLE
     except CallError as error:
         warn(str(error))
@@ -94,6 +95,14 @@ def main(argv: list[str] | None = None) -> int:
         warn(f"cannot write: {error.strerror}")
         return EX_NONE
     return int(status)
+
+
+def _advice(bus: str) -> str:
+    """What to do where no agent was found on this bus: a private one of this user's is named."""
+    private = [address for address in private_buses() if address != bus]
+    if private:
+        return f"you have one on a bus of its own: --bus {private[0]}"
+    return _ADVICE
 
 
 def parser() -> ArgumentParser:

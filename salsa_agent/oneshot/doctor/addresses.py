@@ -23,39 +23,46 @@ def findings(scene: Scene) -> Iterator[Finding]:
             "This host has no address that counts: no link is up with a global address that network.ignore leaves in.",
             "Connect it; see ip address. A link that is left out by mistake is brought back by network.ignore.",
         )
-    elif all(is_internal(one.ip) for one in addresses):
+    else:
         if _unserved(scene):
-            yield _private(scene)
+            yield from _private(scene)
         yield from _of_nat(scene)
 
 
-def _private(scene: Scene) -> Finding:
-    """Nobody serves the reverse zones of these addresses; what `network.nat` would find."""
-    problem = (
-        f"This host has private addresses only (such as {scene.addresses[0].ip}), and the resolver's reverse tree "
-        "names no relay for them."
-    )
+def _private(scene: Scene) -> Iterator[Finding]:
+    """Nobody serves the reverse zones of private addresses; what `network.nat` would find."""
+    alone = all(is_internal(one.ip) for one in scene.addresses)
+    kind = "private addresses only" if alone else "private IPv4 addresses"
+    first = next((one.ip for one in scene.addresses if is_internal(one.ip)), None)
+    problem = f"This host has {kind} (such as {first}), and the resolver's reverse tree names no relay for them."
     site = "a table [[site]] names a relay for this network (salsactl site prints one)"
-    if scene.settings.network.nat != "off":
-        return Finding(Severity.NOTE, "private-addresses", problem, f"{site[0].upper()}{site[1:]}.")
     known = next((one for one in scene.outside if one.ip is not None and not is_internal(one.ip)), None)
-    if known is None:
-        hidden = next((f" ({one.asked} says {one.ip}, which is private, too)" for one in scene.outside if one.ip), "")
-        return Finding(
-            Severity.NOTE, "private-addresses", f"{problem} The gateway does not say which address the outside sees"
-            f"{hidden or ' (NAT-PMP)'}.",
-            f'With a STUN server of yours, network.nat = "stun" asks that one; else {site}.',
-        )  # fmt: skip
-    sees = f"{problem} The outside sees {known.ip}, as {known.asked} says ({_METHODS[known.method]})"
-    if known.relay:
-        return Finding(
-            Severity.WARNING, "nat-relay", f"{sees}, and for that the reverse tree publishes {known.relay}.",
+    off = scene.settings.network.nat == "off"
+    sees = f"{problem} The outside sees {known.ip}, as {known.asked} says ({_METHODS[known.method]})" if known else ""
+    if off and known and known.relay:
+        yield Finding(
+            Severity.WARNING,
+            "nat-relay",
+            f"{sees}, and for that the reverse tree publishes {known.relay}.",
             f'Set network.nat = "{known.method}" in the configuration: the agent finds it then.',
-        )  # fmt: skip
-    return Finding(
-        Severity.NOTE, "private-addresses", f"{sees}; for that the reverse tree names none, either.",
-        f'So network.nat = "{known.method}" would not help; {site}.',
-    )  # fmt: skip
+        )
+    elif alone and off and known:
+        yield Finding(
+            Severity.NOTE,
+            "private-addresses",
+            f"{sees}; for that the reverse tree names none, either.",
+            f'So network.nat = "{known.method}" would not help; {site}.',
+        )
+    elif alone and off:
+        hidden = next((f" ({one.asked} says {one.ip}, which is private, too)" for one in scene.outside if one.ip), "")
+        yield Finding(
+            Severity.NOTE,
+            "private-addresses",
+            f"{problem} The gateway does not say which address the outside sees{hidden or ' (NAT-PMP)'}.",
+            f'With a STUN server of yours, network.nat = "stun" asks that one; else {site}.',
+        )
+    elif alone:
+        yield Finding(Severity.NOTE, "private-addresses", problem, f"{site[0].upper()}{site[1:]}.")
 
 
 def _of_nat(scene: Scene) -> Iterator[Finding]:

@@ -76,7 +76,7 @@ async def views(scene: Scene, view: ServerView) -> tuple[View, ...]:
 
 async def outside(scene: Scene, view: ServerView) -> tuple[Outside, ...]:
     """What `network.nat` would find, by each method that can be tried: the gateway, a STUN server that is named."""
-    if not scene.addresses or not all(is_internal(one.ip) for one in scene.addresses):
+    if not scene.behind_nat:
         return ()
     found = []
     for method in ("nat-pmp", "stun") if scene.settings.network.stun_server else ("nat-pmp",):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from salsa_agent.core.addresses import counting
+from salsa_agent.core.admission import is_internal
 from salsa_agent.core.model import (
     Address,
     Answer,
@@ -159,6 +160,12 @@ class Scene:
     def works(self) -> bool:
         """Whether there is a relay that was not found to fail."""
         return self.best is not None and self.best.verdict is not Verdict.FAILED
+
+    @property
+    def behind_nat(self) -> bool:
+        """Whether every IPv4 address that counts is a private one."""
+        of_ipv4 = [one.ip for one in self.addresses if one.ip.version == 4]
+        return bool(of_ipv4) and all(map(is_internal, of_ipv4))
 
     @property
     def offline(self) -> bool:

@@ -64,8 +64,8 @@ _salsactl() {
     doctor) options+=' --sender --config' ;;
     send-test) options+=' --to --from --yes' ;;
     find) options+=' --sender --no-verify --timeout --format --config' ;;
-    zone) options+=' --mx --refuse --relay --ttl --format --soa --ns --direct --separator --directory' ;;
-    audit) options+=' --config --no-verify --samples' ;;
+    zone) options+=' --mx --refuse --relay --submissions --submission --ttl --format --soa --ns --direct --separator --directory' ;;
+    audit) options+=' --config --no-verify --submissions --samples' ;;
     report-failure)
         if [[ $cur != -* ]]; then
             # never through compgen -W, which expands $(...): what the agent says comes from the network

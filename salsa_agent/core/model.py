@@ -352,6 +352,11 @@ class LinkRelays(NamedTuple):
     relays: tuple[RelayKey, ...]
 
 
+def demanded_tls(configured: str, srv: str) -> str:
+    """What is asked of a relay for `verify.tls`: of one that `_submission` names STARTTLS in any case (B8, D7)."""
+    return "offered" if srv == "submission" and configured == "off" else configured
+
+
 class Relay(NamedTuple):
     """One entry of the list before its verdict: what it is and where it came from.
 

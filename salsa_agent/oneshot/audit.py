@@ -37,7 +37,7 @@ Progress = Callable[[str, int, int], None]
 class Checker(Protocol):
     """Who speaks to relays; `verify.Verifier` does."""
 
-    async def check(self, key: RelayKey, addresses: tuple[IPAddress, ...]) -> CheckResult:
+    async def check(self, key: RelayKey, addresses: tuple[IPAddress, ...], srv: str = "") -> CheckResult:
         """The verdict; never raises."""
 
 
@@ -154,7 +154,7 @@ async def _check(relays: Iterable[Relay], checker: Checker, progress: Progress) 
 
     async def check(relay: Relay) -> None:
         async with budget:
-            checks[relay.key] = await checker.check(relay.key, relay.addresses)
+            checks[relay.key] = await checker.check(relay.key, relay.addresses, relay.srv)
         progress("relays", len(checks), len(to_check))
 
     await _all(check(relay) for relay in to_check)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
+from itertools import chain
 
 from salsa_agent.core.admission import address_error, canonical, hostname_error
 from salsa_agent.core.cache import MAX_TTL, MIN_TTL
-from salsa_agent.core.model import Answer, Evidence, IPAddress, Outcome, Question, RRType, Verdict
+from salsa_agent.core.model import Answer, Evidence, IPAddress, Mx, Outcome, Question, RRType, Srv, Verdict
 from salsa_agent.core.reverse_names import TEMPORARY_FROM, name_at
 from salsa_agent.core.selection import MAX_ADDRESSES, MAX_EXCHANGES, MAX_RELAYS
+from salsa_agent.core.selection.ordering import SERVICES, has_service
 from salsa_agent.oneshot.audit import Audit
 from salsa_agent.text import sanitize
 
@@ -49,6 +51,7 @@ def findings(audit: Audit) -> list[Finding]:
         *_failing(facts),
         *_nothing(facts),
         *(finding for question, answer in facts.sets.items() for finding in _of_set(question, answer)),
+        *_of_services(facts),
         *(finding for host in facts.exchanges for finding in _of_exchange(facts, host)),
         *_no_way_out(facts),
         *_of_relays(facts),
@@ -59,7 +62,7 @@ def findings(audit: Audit) -> list[Finding]:
 
 
 class _Facts:
-    """An audit, put in order. `sets`: MX questions that found some; `exchanges`: hosts with their address answers.
+    """An audit, put in order. `sets`: questions at levels that found records; `exchanges`: hosts, with address answers.
 
     `hosts`: the exchanges of a name's set that are host names; `standing`: the names whose sets have an exchange.
     """
@@ -73,7 +76,7 @@ class _Facts:
         self.sets = {q: audit.answers[q] for q in self.levels if audit.answers[q].outcome is Outcome.FOUND}
         looked: dict[str, list[Answer]] = {}
         for question in audit.choice.wanted:
-            if question.rtype is not RRType.MX:
+            if question.rtype in (RRType.A, RRType.AAAA):
                 looked.setdefault(question.name, []).append(audit.answers[question])
         self.exchanges = looked
         self.hosts = {q.name: _hosts(answer) for q, answer in self.sets.items()}
@@ -86,22 +89,46 @@ class _Facts:
             host for host, answers in looked.items() if any(not address_error(ip) for ip in _addresses(answers))
         }
 
+    def at_level(self, name: str) -> list[str]:
+        """The names of the sets that decide together with that at `name`: SRV sets of both services (B8)."""
+        question = self.by_name[name]
+        if question.rtype is not RRType.SRV:
+            return [name]
+        level = name.partition("._tcp.")[2]
+        names = (f"_{service}._tcp.{level}" for service in SERVICES)
+        return [one for one in names if one in self.by_name and has_service(self.answers[self.by_name[one]])]
+
+    def set_at(self, names: Sequence[str]) -> str:
+        """The set at these names, in words."""
+        kinds = {self.by_name[name].rtype for name in names} or {RRType.MX}
+        return f"the {' or '.join(sorted(kinds))} set at {_some(names)}"
+
+    def is_there(self, name: str) -> bool:
+        """Whether a level may be decided by what stands at this name, and not by a `.` in its place (B8)."""
+        question = self.by_name[name]
+        return question.rtype is not RRType.SRV or has_service(self.answers[question])
+
+    def records(self, names: Iterable[str]) -> frozenset[Mx | Srv]:
+        """What stands at these names."""
+        answers = [self.answers[self.by_name[name]] for name in names]
+        return frozenset(chain(*(answer.mx for answer in answers), *(answer.srv for answer in answers)))
+
     def decided(self, *outcomes: Outcome) -> list[Evidence]:
         return [one for one in self.choice.evidence if one.outcome in outcomes]
 
 
 def _failing(facts: _Facts) -> Iterator[Finding]:
     """Levels that cannot be asked (B5), by kind."""
-    kinds: dict[tuple[int, str], list[str]] = {}
+    kinds: dict[tuple[RRType, int, str], list[str]] = {}
     for question, level in facts.levels.items():
         answer = facts.answers[question]
         if answer.outcome is Outcome.FAILED:
-            kinds.setdefault((level, sanitize(answer.reason)), []).append(question.name)
-    for (level, reason), names in kinds.items():
+            kinds.setdefault((question.rtype, level, sanitize(answer.reason)), []).append(question.name)
+    for (rtype, level, reason), names in kinds.items():
         yield Finding(
             Severity.FAULT,
             "lookup-failed",
-            f"MX questions at /{level} fail for {_some(names)}: {reason}.",
+            f"{rtype} questions at /{level} fail for {_some(names)}: {reason}.",
             "See to it that the zone is delegated to name servers that answer for it, and that they are up; until then "
             "agents use a less specific level, and ask again and again.",
             names=tuple(names),
@@ -136,7 +163,7 @@ def _nothing(facts: _Facts) -> Iterator[Finding]:
 
 
 def _of_set(question: Question, answer: Answer) -> Iterator[Finding]:
-    """One MX set: what agents drop of it (B7, C2, C5), and its TTL (E1)."""
+    """One MX or SRV set: what agents drop of it (B7, B8, C2, C5), and its TTL (E1)."""
     name = question.name
     where = f"at {name}" + (f" (an alias of {sanitize(answer.alias_of)})" if answer.alias_of else "")
     hosts = _hosts(answer)
@@ -170,21 +197,74 @@ def _of_set(question: Question, answer: Answer) -> Iterator[Finding]:
                 names=(name,),
                 exchange=sanitize(host),
             )
+    for srv in sorted(answer.srv) if has_service(answer) else ():
+        yield from _of_service(srv, where, name)
     if len(hosts) > MAX_EXCHANGES:
         yield Finding(
             Severity.FAULT,
             "too-many-exchanges",
-            f"The MX set {where} has {len(hosts)} exchanges; agents use the {MAX_EXCHANGES} best ones only.",
+            f"The {question.rtype} set {where} has {len(hosts)} exchanges; agents use the {MAX_EXCHANGES} best ones "
+            "only.",
             f"Leave no more than {MAX_EXCHANGES}; one name may have several addresses.",
             names=(name,),
         )
-    yield from _ttl(f"The MX set {where}", answer, (name,))
+    yield from _ttl(f"The {question.rtype} set {where}", answer, (name,))
+
+
+def _of_service(srv: Srv, where: str, name: str) -> Iterator[Finding]:
+    """One SRV record that agents may drop (B8, C2)."""
+    host, record = canonical(srv.target), f'"SRV {srv.priority} {srv.weight} {srv.port} {sanitize(srv.target)}"'
+    if host == "":
+        yield Finding(
+            Severity.FAULT,
+            "no-service-among-others",
+            f"{record} {where} stands among other SRV records, and is dropped.",
+            'The target "." stands alone (RFC 2782): remove it, or, if there is to be no service, the others.',
+            names=(name,),
+        )
+    elif reason := hostname_error(host):
+        yield Finding(
+            Severity.FAULT,
+            "no-host-name",
+            f"{record} {where} names no host ({reason}), and is dropped.",
+            "Name a host, with an address record of its own, instead.",
+            names=(name,),
+            exchange=sanitize(host),
+        )
+    elif srv.port == 0:
+        yield Finding(
+            Severity.FAULT,
+            "no-port",
+            f"{record} {where} has port 0, and is dropped.",
+            "Give the port that the relay listens on, such as 465 for _submissions.",
+            names=(name,),
+            exchange=host,
+        )
+
+
+def _of_services(facts: _Facts) -> Iterator[Finding]:
+    """Levels with SRV records alone: most hosts do not ask for them (B8)."""
+    alone: dict[str, list[IPAddress]] = {}
+    for one in facts.decided(Outcome.FOUND):
+        level = one.name.partition("._tcp.")[2]
+        if level and facts.answers[facts.by_name[level]].outcome is Outcome.NONE:
+            alone.setdefault(one.name, []).append(one.address.ip)
+    for name, ips in alone.items():
+        yield Finding(
+            Severity.NOTE,
+            "no-mx-beside-srv",
+            f"SRV records stand at {name} without an MX set at their level; agents ask for SRV records only where "
+            f"dns.srv is true, others find a less specific level or nothing for {_of(tuple(ips), facts.audit.asked)}.",
+            "Publish an MX set, or a null MX, at the same level.",
+            names=(name,),
+            addresses=tuple(ips),
+        )
 
 
 def _of_exchange(facts: _Facts, host: str) -> Iterator[Finding]:
     """One exchange: its addresses (C3, C5), the aliases before them, their TTL."""
     answers, names = facts.exchanges[host], facts.standing[host]
-    at = f"the MX set at {_some(names)}"
+    at = facts.set_at(names)
     addresses = _addresses(answers)
     failed = [answer for answer in answers if answer.outcome is Outcome.FAILED]
     banned = [ip for ip in addresses if address_error(ip)]
@@ -275,15 +355,16 @@ def _no_way_out(facts: _Facts) -> Iterator[Finding]:
     for one in facts.decided(Outcome.FOUND):
         decided.setdefault(one.name, []).append(one.address.ip)
     for name, ips in decided.items():
-        if not facts.usable & facts.hosts[name]:
+        sets = facts.at_level(name)
+        if not any(facts.usable & facts.hosts[one] for one in sets):
             addresses = tuple(ips)
             yield Finding(
                 Severity.FAULT,
                 "no-usable-exchange",
-                f"No exchange of the MX set at {name} is usable, and agents look no further: there is no relay for "
-                f"{_of(addresses, facts.audit.asked)}.",
+                f"No exchange of the {facts.by_name[name].rtype} set at {_some(sets)} is usable, "
+                f"and agents look no further: there is no relay for {_of(addresses, facts.audit.asked)}.",
                 "Repair the set, or remove it, so that a less specific one decides.",
-                names=(name,),
+                names=tuple(sets),
                 addresses=addresses,
             )
     if len(facts.choice.relays) >= MAX_RELAYS:
@@ -304,7 +385,7 @@ def _of_relays(facts: _Facts) -> Iterator[Finding]:
                 Severity.FAULT,
                 "relay-failed",
                 f"The relay {key.host}, port {key.port}, does not answer as it should: {sanitize(result.reason)}.",
-                f"Have it answer the hosts of {facts.audit.target}, or remove it from the MX set at {_some(names)}. "
+                f"Have it answer the hosts of {facts.audit.target}, or remove it from {facts.set_at(names)}. "
                 "If it refuses this host alone, audit from inside the prefix.",
                 names=names,
                 exchange=key.host,
@@ -323,13 +404,11 @@ def _hidden(facts: _Facts) -> Iterator[Finding]:
     """A level that decides, with another set than one above it (B3): it may be meant, or left over."""
     pairs: dict[tuple[str, str], list[IPAddress]] = {}
     for one in facts.decided(Outcome.FOUND, Outcome.REFUSED):
-        decided = facts.by_name[one.name]
+        here = facts.records(facts.at_level(one.name))
         for name in _above(facts, one):
-            above = facts.by_name[name]
-            answer = facts.answers[above]
-            if answer.outcome not in (Outcome.FOUND, Outcome.REFUSED):
+            if facts.answers[facts.by_name[name]].outcome not in (Outcome.FOUND, Outcome.REFUSED):
                 continue
-            if set(answer.mx) != set(facts.answers[decided].mx):
+            if facts.records(facts.at_level(name)) != here:
                 pairs.setdefault((one.name, name), []).append(one.address.ip)
             break  # what is further up is hidden by that one
     for (name, above_name), ips in pairs.items():
@@ -370,14 +449,17 @@ def _temporary(facts: _Facts) -> Iterator[Finding]:
 
 
 def _above(facts: _Facts, one: Evidence) -> list[str]:
-    """The names of the less specific levels of this address, the most specific first."""
+    """The names of the less specific levels of this address, the most specific first; SRV sets before the MX set."""
     levels = sorted({level for level in facts.levels.values() if level < (one.level or 0)}, reverse=True)
-    return [name_at(one.address.ip, level) for level in levels]
+    names = [name_at(one.address.ip, level) for level in levels]
+    asked = [(*(f"_{service}._tcp.{name}" for service in SERVICES), name) for name in names]
+    return [name for level in asked for name in level if name in facts.by_name and facts.is_there(name)]
 
 
 def _hosts(answer: Answer) -> set[str]:
     """The exchanges of a set that are host names."""
-    return {host for mx in answer.mx if not hostname_error(host := canonical(mx.exchange))}
+    names = [*(mx.exchange for mx in answer.mx), *(srv.target for srv in answer.srv if srv.port)]
+    return {host for name in names if not hostname_error(host := canonical(name))}
 
 
 def _addresses(answers: Iterable[Answer]) -> list[IPAddress]:

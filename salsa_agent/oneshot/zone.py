@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from salsa_agent.core.admission import canonical, hostname_error
-from salsa_agent.core.model import Mx
+from salsa_agent.core.model import Mx, Srv
 from salsa_agent.core.reverse_names import name_at
 from salsa_agent.core.settings import Network
 
@@ -79,6 +79,21 @@ def exchange(text: str) -> Mx:
     if reason := hostname_error(host):
         raise ValueError(f"{text!r}: agents drop an exchange that is no host name ({reason})")
     return Mx(mx.preference, host)
+
+
+def service(text: str, port: int) -> Srv:
+    """An SRV record from `PRIORITY:HOST[:PORT]` (B8). `port`: where none is given. ValueError, one clear sentence."""
+    priority, _, rest = text.partition(":")
+    name, colon, given = rest.rpartition(":")
+    if not colon:
+        name, given = rest, str(port)
+    numbers = [int(one) for one in (priority, given) if one.isascii() and one.isdecimal() and len(one) <= 5]
+    if len(numbers) != 2 or not name or numbers[0] > 65535 or not 1 <= numbers[1] <= 65535:
+        raise ValueError(f"{text!r} is not of the form PRIORITY:HOST or PRIORITY:HOST:PORT, with numbers up to 65535")
+    host = canonical(name)
+    if reason := hostname_error(host):
+        raise ValueError(f"{text!r}: agents drop a target that is no host name ({reason})")
+    return Srv(numbers[0], 0, numbers[1], host)
 
 
 def _is_literal(text: str) -> bool:

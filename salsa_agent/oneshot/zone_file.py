@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from salsa_agent.core.model import Mx
+from salsa_agent.core.model import Mx, Srv
 from salsa_agent.oneshot.zone import Zone
 
 TTL = 3600  # seconds
@@ -26,13 +26,15 @@ class Record:
 class Form:
     """How zones are written: the MX set, the TTL in seconds, the name servers (canonical names) of the zones.
 
-    `serial`: of whole zones, with SOA and NS; None: only the records to put into zones that stand.
+    `serial`: of whole zones, with SOA and NS; None: only the records to put into zones that stand. `services`: the SRV
+    records of each service, such as `submissions` (rule B8).
     """
 
     mx: Sequence[Mx]
     ttl: int = TTL
     servers: Sequence[str] = ()
     serial: int | None = None
+    services: Mapping[str, Sequence[Srv]] = field(default_factory=dict)
 
 
 def records(zone: Zone, form: Form) -> Iterator[Record]:
@@ -44,9 +46,16 @@ def records(zone: Zone, form: Form) -> Iterator[Record]:
         yield from (Record(zone.name, "NS", f"{server}.") for server in form.servers)
     for child in zone.children:
         yield from (Record(child, "NS", f"{server}.") for server in form.servers)
-    yield from (Record(owner, "CNAME", f"{target}.") for owner, target in zone.aliases)
+    for owner, target in zone.aliases:
+        yield Record(owner, "CNAME", f"{target}.")
+        for service in form.services:  # an alias is none for the names below it
+            yield Record(f"_{service}._tcp.{owner}", "CNAME", f"_{service}._tcp.{target}.")
     for owner in zone.owners:
         yield from (Record(owner, "MX", f"{mx.preference} {mx.exchange.rstrip('.')}.") for mx in form.mx)
+        for service, targets in form.services.items():
+            for one in targets:
+                data = f"{one.priority} {one.weight} {one.port} {one.target.rstrip('.')}."
+                yield Record(f"_{service}._tcp.{owner}", "SRV", data)
 
 
 def text(zone: Zone, form: Form) -> Iterator[str]:

@@ -14,9 +14,10 @@ from salsa_agent.oneshot.zone_file import Form, Record
 _BATCH = 200  # names in one message of nsupdate: a message holds 64 KiB
 
 # What a name may be made of, in every format: nothing that a shell, a configuration or PowerShell gives a meaning, and
-# first a letter or digit, so that no spreadsheet takes a cell for a formula, and no program for an option.
-_NAME = re.compile(r"[a-z0-9]([a-z0-9/-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9/-]*[a-z0-9])?)*\.?", re.ASCII)
-_WORDS = {"MX": 2, "CNAME": 1, "NS": 1, "SOA": 7}  # in the data of a record
+# first a letter or digit, so that no spreadsheet takes a cell for a formula, and no program for an option; or "_" of a
+# service, which is harmless in both.
+_NAME = re.compile(r"_?[a-z0-9]([a-z0-9/-]*[a-z0-9])?(\._?[a-z0-9]([a-z0-9/-]*[a-z0-9])?)*\.?", re.ASCII)
+_WORDS = {"MX": 2, "CNAME": 1, "NS": 1, "SOA": 7, "SRV": 4}  # in the data of a record
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,12 @@ def _dnsmasq(zones: Sequence[Zone], form: Form) -> Iterator[str]:
     for zone in zones:
         yield from (f"# {line}" for line in _about(zone, form))
         for record in checked_records(zone, form):
-            preference, exchange = record.data.split(" ")
-            yield f"mx-host={record.owner},{exchange.rstrip('.') or '.'},{preference}"
+            if record.rtype == "SRV":
+                priority, weight, port, target = record.data.split(" ")
+                yield f"srv-host={record.owner},{target.rstrip('.')},{port},{priority},{weight}"
+            else:
+                preference, exchange = record.data.split(" ")
+                yield f"mx-host={record.owner},{exchange.rstrip('.') or '.'},{preference}"
 
 
 def _unbound(zones: Sequence[Zone], form: Form) -> Iterator[str]:
@@ -154,6 +159,10 @@ def _windows(zones: Sequence[Zone], form: Form) -> Iterator[str]:
                     preference, exchange = record.data.split(" ")
                     to = f"-MailExchange '{exchange}' -Preference {preference}"
                     yield f"Add-DnsServerResourceRecordMX {where} {to} {ttl}"
+                case "SRV":
+                    priority, weight, port, target = record.data.split(" ")
+                    to = f"-DomainName '{target}' -Priority {priority} -Weight {weight} -Port {port}"
+                    yield f"Add-DnsServerResourceRecord -Srv {where} {to} {ttl}"
                 case "CNAME":
                     yield f"Add-DnsServerResourceRecordCName {where} -HostNameAlias '{record.data}' {ttl}"
                 case _:
@@ -168,6 +177,12 @@ def _infoblox(zones: Sequence[Zone], form: Form) -> Iterator[str]:
         if record.rtype == "MX":
             preference, exchange = record.data.split(" ")
             yield f"mxrecord,{record.owner},{exchange.rstrip('.') or '.'},{preference},{form.ttl}"
+    if any(record.rtype == "SRV" for record in records):
+        yield "header-srvrecord,fqdn*,port*,priority*,target*,weight*,ttl"
+    for record in records:
+        if record.rtype == "SRV":
+            priority, weight, port, target = record.data.split(" ")
+            yield f"srvrecord,{record.owner},{port},{priority},{target.rstrip('.')},{weight},{form.ttl}"
     aliases = [record for record in records if record.rtype == "CNAME"]
     if aliases:
         yield "header-cnamerecord,fqdn*,canonical_name*,ttl"

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from salsa_agent.core.events import Check
-from salsa_agent.core.model import SUBMISSIONS_PORT, CheckResult, IPAddress, RelayKey
+from salsa_agent.core.model import SUBMISSIONS_PORT, CheckResult, IPAddress, RelayKey, demanded_tls
 from salsa_agent.core.settings import Settings, Verify
 from salsa_agent.smtp.conversation import Demands
 from salsa_agent.smtp.relay_check import RelayCheck
@@ -45,9 +45,13 @@ class Verifier:
         finally:
             await speaking.abort()
 
-    async def check(self, key: RelayKey, addresses: tuple[IPAddress, ...]) -> CheckResult:
-        """The verdict on one relay under the settings alone, once all conversations are over; for single runs."""
-        check = Check(0, key, addresses, implicit_tls=key.port == SUBMISSIONS_PORT, tls=self._settings.tls)
+    async def check(self, key: RelayKey, addresses: tuple[IPAddress, ...], srv: str = "") -> CheckResult:
+        """The verdict on one relay under the settings alone, once all conversations are over; for single runs.
+
+        `srv`: the service of the network's SRV records that names it (B8); empty: none.
+        """
+        implicit = key.port == SUBMISSIONS_PORT or srv == "submissions"
+        check = Check(0, key, addresses, implicit_tls=implicit, tls=demanded_tls(self._settings.tls, srv))
         async with self.conversations(check) as speaking:
             return speaking.result
 

@@ -43,7 +43,10 @@ def _published(page: Page, audit: Dict) -> list[str]:
                 str(decides[one["name"]]) if one["name"] in decides else "",
                 one["name"],
             ),
-            below=[f"{mx['preference']} {mx['exchange']}" for mx in one["mx"]],
+            below=[
+                *(f"{mx['preference']} {mx['exchange']}" for mx in one["mx"]),
+                *(f"{srv['priority']} {srv['weight']} {srv['port']} {srv['target']}" for srv in one.get("srv", ())),
+            ],
         )
         for one in shown[:_MOST]
     ]

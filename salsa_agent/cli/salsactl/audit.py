@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from salsa_agent.cli.salsactl.command import Command, CommandError, say, say_jso
 from salsa_agent.text import sanitize
 
 if TYPE_CHECKING:
+    from salsa_agent.core.model import Srv
     from salsa_agent.oneshot.audit import Audit, Progress
     from salsa_agent.oneshot.findings import Finding
 
@@ -42,6 +44,9 @@ def _arguments(parser: ArgumentParser) -> None:
         "--config", metavar="FILE", type=Path, help="the configuration (default: /etc/salsa-agent.toml, if it is there)"
     )
     parser.add_argument("--no-verify", action="store_true", help="do not speak to the relays")
+    parser.add_argument(
+        "--submissions", action="store_true", help='experimental: ask for SRV records, too, as with "dns.srv = true"'
+    )
     parser.add_argument("--samples", metavar="NUMBER", type=_samples,
                         help="ask about so many addresses (default: 16 to 64)")  # fmt: skip
 
@@ -83,6 +88,8 @@ async def _audit(given: Namespace) -> Dict:
         settings = config.load(given.config)
     except config.ConfigError as error:
         raise CommandError(str(error), EX_CONFIG) from None
+    if given.submissions:
+        settings = replace(settings, dns=replace(settings.dns, srv=True))
     family = f"ipv{given.prefix.version}_levels"
     if not getattr(settings.network, family):
         raise CommandError(f"network.{family} is empty: the configuration has no level to ask at", EX_CONFIG)
@@ -139,8 +146,13 @@ def _plain(seen: Audit, found: list[Finding]) -> Dict:
                     for mx in sorted(answer.mx, key=lambda mx: (mx.preference, mx.exchange))
                 ],
             }
+            | (
+                {"type": "SRV", "srv": [_srv(one) for one in sorted(answer.srv)]}
+                if question.rtype is RRType.SRV
+                else {}
+            )
             for question, answer, level in asked
-            if question.rtype is RRType.MX
+            if level is not None
         ],
         "relays": [
             {
@@ -166,6 +178,10 @@ def _plain(seen: Audit, found: list[Finding]) -> Dict:
             for one in found
         ],
     }
+
+
+def _srv(record: Srv) -> Dict:
+    return record._asdict() | {"target": sanitize(record.target)}
 
 
 COMMAND = Command(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,8 +13,9 @@ from salsa_agent.cli.exit_status import EX_NONE, EX_OK, EX_USAGE
 from salsa_agent.cli.salsactl.command import Command, CommandError, say, say_json
 from salsa_agent.core.admission import canonical, hostname_error
 from salsa_agent.core.cache import MAX_TTL, MIN_TTL
-from salsa_agent.core.model import Mx
+from salsa_agent.core.model import Mx, Srv
 from salsa_agent.core.selection import MAX_EXCHANGES
+from salsa_agent.core.selection.ordering import SERVICES
 from salsa_agent.oneshot import zone
 from salsa_agent.oneshot import zone_file as zone_text
 from salsa_agent.oneshot.relay_config import PROGRAMS, relay_config
@@ -28,7 +30,9 @@ Print the records that name the mail relays of PREFIX in the reverse tree, for t
 at each name that agents ask, by zone, as a master file that BIND, NSD, Knot and unbound load, or in another format.
 An agent asks at /32, /24 and /16, for IPv6 at /128, /64, /56, /48 and /32; a prefix between two of these stands as
 several names. Part of a /24 stands in a zone of its own, with aliases in the /24's (RFC 2317). With --relay: print
-what the relay itself needs, so that hosts in PREFIX may relay, and no others. Needs no agent.
+what the relay itself needs, so that hosts in PREFIX may relay, and no others. --submissions and --submission name
+port and TLS of the relays by SRV records at the same names (experimental): agents with "dns.srv = true" use these in
+the place of the MX set. Needs no agent.
 
 formats:
 FORMATS_TABLE
@@ -39,6 +43,7 @@ examples:
   salsactl zone 203.0.113.0/24 --refuse
   salsactl zone 192.0.2.0/24 --mx 10:relay.example.net --format nsupdate | nsupdate -k /etc/bind/update.key
   salsactl zone 10.1.0.0/16 --mx 10:relay.example.net --format unbound >/etc/unbound/unbound.conf.d/relay.conf
+  salsactl zone 192.0.2.0/24 --mx 10:relay.example.net --submissions 10:relay.example.net
   salsactl zone --relay postfix 192.0.2.0/24 2001:db8::/48
 """.replace("FORMATS_TABLE\n", "".join(f"  {name:<14}{one.help}\n" for name, one in FORMATS.items()) + "\n")
 
@@ -46,7 +51,7 @@ examples:
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("prefixes", metavar="PREFIX", nargs="+", type=_plainly(zone.prefix),
                         help="an IPv4 or IPv6 prefix, or an address")  # fmt: skip
-    says = parser.add_mutually_exclusive_group(required=True)
+    says = parser.add_mutually_exclusive_group()
     says.add_argument(
         "--mx",
         metavar="PREFERENCE:HOST",
@@ -59,6 +64,14 @@ def _arguments(parser: ArgumentParser) -> None:
     )
     says.add_argument("--relay", metavar="PROGRAM", choices=PROGRAMS,
                       help=f"configuration of a relay for these addresses: {', '.join(PROGRAMS)}")  # fmt: skip
+    for name, port, how in (("submissions", 465, "TLS from the first octet"), ("submission", 587, "STARTTLS")):
+        parser.add_argument(
+            f"--{name}",
+            metavar="PRIORITY:HOST[:PORT]",
+            action="append",
+            type=_plainly(partial(zone.service, port=port)),
+            help=f"experimental: an SRV record of the service _{name} ({how}; port {port}). May be given again",
+        )
     parser.add_argument("--ttl", metavar="SECONDS", type=_ttl, default=zone_text.TTL,
                         help=f"how long answers are kept (default: {zone_text.TTL})")  # fmt: skip
     parser.add_argument("--format", metavar="FORMAT", choices=tuple(FORMATS), default="bind",
@@ -106,8 +119,14 @@ def _host(text: str) -> str:
 
 
 async def _run(given: Namespace) -> int:
+    services = {name: sorted(found) for name in SERVICES if (found := getattr(given, name))}
     if given.relay:
         return _relay(given)
+    if not (given.mx or given.refuse or services):
+        raise CommandError(
+            "one of the arguments --mx --refuse --relay --submissions --submission is required", EX_USAGE
+        )
+    _check_services(services)
     how = FORMATS[given.format]
     if given.soa and not how.whole:
         raise CommandError(f"--soa: {given.format} puts records into zones that stand", EX_USAGE)
@@ -115,12 +134,12 @@ async def _run(given: Namespace) -> int:
         raise CommandError(f"--ns: the format {given.format} has no NS records", EX_USAGE)
     if given.soa and not given.ns:
         raise CommandError("--soa needs --ns HOST, the name server of the zones", EX_USAGE)
-    mx = [zone.NULL_MX] if given.refuse else _set(given.mx)
+    mx = [zone.NULL_MX] if given.refuse else _set(given.mx or ())
     try:
         zones = zone.zones_for(given.prefixes, separator=given.separator, direct=given.direct or not how.aliases)
     except ValueError as error:
         raise CommandError(str(error), EX_USAGE) from None
-    form = Form(mx, given.ttl, tuple(dict.fromkeys(given.ns)), int(time.time()) if given.soa else None)
+    form = Form(mx, given.ttl, tuple(dict.fromkeys(given.ns)), int(time.time()) if given.soa else None, services)
     if given.directory is not None:
         files = [str(_write(given.directory, one, form, how)) for one in zones]
         if given.json:
@@ -136,7 +155,8 @@ async def _run(given: Namespace) -> int:
 
 def _relay(given: Namespace) -> int:
     """Print the configuration of a relay. Raises CommandError."""
-    for option, value in (("--soa", given.soa), ("--ns", given.ns), ("--directory", given.directory)):
+    zones_only = ("soa", "ns", "directory", *SERVICES)
+    for option, value in ((f"--{name}", getattr(given, name)) for name in zones_only):
         if value:
             raise CommandError(f"{option} is about zones; --relay takes prefixes only", EX_USAGE)
     try:
@@ -160,6 +180,16 @@ def _set(given: Sequence[Mx]) -> list[Mx]:
     if len(given) > MAX_EXCHANGES:
         raise CommandError(f"--mx: agents use the {MAX_EXCHANGES} best exchanges of a set, not more", EX_USAGE)
     return sorted(given, key=lambda mx: mx.preference)
+
+
+def _check_services(services: Mapping[str, Sequence[Srv]]) -> None:
+    """Raises CommandError for SRV records that agents would not use as they are meant."""
+    for name, records in services.items():
+        places = [(one.target, one.port) for one in records]
+        if double := next((place for place in places if places.count(place) > 1), None):
+            raise CommandError(f"--{name} {double[0]} with port {double[1]} is given twice", EX_USAGE)
+    if sum(map(len, services.values())) > MAX_EXCHANGES:
+        raise CommandError(f"--submissions: agents use the {MAX_EXCHANGES} best targets of a level, not more", EX_USAGE)
 
 
 def _write(directory: Path, of: Zone, form: Form, how: Format) -> Path:

@@ -8,7 +8,17 @@ from typing import NamedTuple
 
 from salsa_agent.core.admission import is_internal
 from salsa_agent.core.events import Abandon, Check, Command
-from salsa_agent.core.model import Best, CheckResult, IPAddress, ListedRelay, Relay, RelayKey, ServerResult, Verdict
+from salsa_agent.core.model import (
+    Best,
+    CheckResult,
+    IPAddress,
+    ListedRelay,
+    Relay,
+    RelayKey,
+    ServerResult,
+    Verdict,
+    demanded_tls,
+)
 from salsa_agent.core.settings import Verify
 from salsa_agent.core.verification.best import as_best, last_resort
 from salsa_agent.core.verification.records import MAX_ADDRESSES, Record, Subject, Way, subject_of
@@ -411,13 +421,8 @@ def _expect_check(record: Record, *, enabled: bool) -> None:
 
 
 def _way(relay: Relay, addresses: Iterable[IPAddress], reach: Reach, verify: Verify) -> Way:
-    """How the relay is spoken to. What a domain's SRV records name must prove its name (C12).
-
-    What the reverse tree names for `_submission` must offer STARTTLS (B8, D7).
-    """
-    tls = "valid" if relay.proves_name else verify.tls
-    if relay.srv == "submission" and tls == "off":
-        tls = "offered"
+    """How the relay is spoken to. What a domain's SRV records name must prove its name (C12)."""
+    tls = "valid" if relay.proves_name else demanded_tls(verify.tls, relay.srv)
     of_link = not relay.administrator and any(map(is_internal, addresses))
     ifindex = reach.links.get(relay.interface, 0) if of_link else 0
     return Way(relay.key.port, relay.implicit_tls, tls, relay.key.host if tls == "valid" else "", ifindex)

@@ -125,7 +125,7 @@ def _failed_levels(scene: Scene) -> Iterator[Finding]:
             "(salsactl audit has the words). The agent uses less specific levels meanwhile, and asks again.",
         )
     for one in scene.asked:
-        if one.question.rtype in (RRType.A, RRType.AAAA, RRType.SRV) and one.answer.outcome is Outcome.FAILED:
+        if one.level is None and one.question.rtype is not RRType.TXT and one.answer.outcome is Outcome.FAILED:
             yield Finding(
                 Severity.WARNING,
                 "name-failed",

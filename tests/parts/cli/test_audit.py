@@ -309,7 +309,7 @@ class Checker:
         self.now = self.most = 0
         self._verdicts = verdicts
 
-    async def check(self, key: RelayKey, addresses: tuple[IPAddress, ...]) -> CheckResult:
+    async def check(self, key: RelayKey, addresses: tuple[IPAddress, ...], srv: str = "") -> CheckResult:
         self.asked.append(key)
         self.now += 1
         self.most = max(self.most, self.now)
@@ -570,3 +570,65 @@ async def test_bad_arguments_and_configuration(tmp_path: Path) -> None:
     refused(await run("192.0.2.0/24", "--config", str(bad)), 78, "dns.timeout")
     bad.write_text("[network]\nipv6_levels = []\n")
     refused(await run("2001:db8::/48", "--config", str(bad)), 78, "network.ipv6_levels is empty")
+
+
+# --- B8: SRV records
+
+TLS, STARTTLS = f"_submissions._tcp.{NET}", f"_submission._tcp.{NET}"
+
+
+async def with_srv(zone: Mapping[str, Any], target: str = "192.0.2.0/24") -> tuple[Audit, dict[str, Finding]]:
+    """What is found where SRV records are asked for."""
+    async with dns_server({**GOOD, **zone}) as server:
+        dns = Dns(servers=(server.server,), timeout=5.0, srv=True)
+        request = AuditRequest(prefix(target), Settings(dns=dns), ServerView(dns.servers))
+        seen = await audit(request, Resolver(dns), None)
+    return seen, {finding.code: finding for finding in findings(seen)}
+
+
+async def test_b8_srv_records_beside_an_mx_set_are_no_finding() -> None:
+    seen, found = await with_srv({TLS: {"SRV": [f"10 0 465 {RELAY}."]}, STARTTLS: {"SRV": ["0 0 0 ."]}})
+    assert found == {}
+    assert [(relay.key.port, relay.srv) for relay in seen.choice.relays] == [(465, "submissions")]
+
+
+async def test_b8_what_agents_drop_of_them() -> None:
+    records = [f"10 0 465 {RELAY}.", "1 0 465 localhost.", "2 0 465 .", f"3 0 0 {RELAY}.", "4 0 465 gone.example.net."]
+    _, found = await with_srv({TLS: {"SRV": records}})
+    assert set(found) == {"no-host-name", "no-service-among-others", "no-port", "no-address"}
+    assert found["no-port"].problem == f'"SRV 3 0 0 {RELAY}." at {TLS} has port 0, and is dropped.'
+    assert found["no-address"].change == f"Add one, or remove gone.example.net from the SRV set at {TLS}."
+
+
+async def test_b8_a_set_of_which_nothing_is_usable_hides_the_mx_set_beside_it() -> None:
+    _, found = await with_srv({TLS: {"SRV": ["1 0 465 gone.example.net."]}})
+    assert found["no-usable-exchange"].problem.startswith(f"No exchange of the SRV set at {TLS} is usable")
+    _, found = await with_srv({TLS: {"SRV": ["1 0 465 gone.example.net."]}, STARTTLS: {"SRV": [f"1 0 587 {RELAY}."]}})
+    assert "no-usable-exchange" not in found
+
+
+async def test_b8_srv_records_that_most_hosts_do_not_ask_for_stand_alone() -> None:
+    _, found = await with_srv({NET: {}, TLS: {"SRV": [f"1 0 465 {RELAY}."]}})
+    assert found["no-mx-beside-srv"].severity is Severity.NOTE
+    _, found = await with_srv({NET: {"MX": ["0 ."]}, TLS: {"SRV": [f"1 0 465 {RELAY}."]}})
+    assert found == {}
+
+
+async def test_b8_lookups_that_fail_and_levels_that_are_hidden() -> None:
+    _, found = await with_srv({STARTTLS: "REFUSED"})
+    assert found["lookup-failed"].problem.startswith(f"SRV questions at /24 fail for {STARTTLS}")
+    above = {f"_submissions._tcp.{ABOVE}": {"SRV": [f"1 0 465 {RELAY}."]}}
+    _, found = await with_srv({TLS: {"SRV": [f"1 0 465 {RELAY}."]}, **above})
+    assert "hides-level" not in found
+    _, found = await with_srv(above)
+    assert found["hides-level"].names == (NET, f"_submissions._tcp.{ABOVE}")
+
+
+def test_b8_the_option_asks_for_them_and_speaks_tls(site: tuple[Netns, Path]) -> None:
+    assert json.loads(salsactl(site, "192.0.3.0/24", "--json").out)["published"][0].get("type") is None
+    done = salsactl(site, "192.0.3.0/24", "--json", "--submissions", "--no-verify")
+    told = json.loads(done.out)
+    assert (done.status, done.err) == (0, "")
+    kinds = {(one["name"], one.get("type")) for one in told["published"]}
+    assert ("_submissions._tcp.3.0.192.in-addr.arpa", "SRV") in kinds
+    assert ("3.0.192.in-addr.arpa", None) in kinds

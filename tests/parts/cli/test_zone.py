@@ -241,7 +241,6 @@ async def test_files_for_each_zone_and_none_replaced(tmp_path: Path) -> None:
 def test_bad_arguments_get_a_clear_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     mx = f"10:{RELAY}"
     for argv, words in (
-        (["192.0.2.0/24"], "one of the arguments --mx --refuse --relay is required"),
         (["192.0.2.0/24", "--mx", mx, "--refuse"], "not allowed with"),
         (["192.0.2.1/24", "--refuse"], "the prefix is 192.0.2.0/24"),
         (["192.0.2.0/33", "--refuse"], "is no IPv4 or IPv6 prefix"),
@@ -258,6 +257,12 @@ def test_bad_arguments_get_a_clear_sentence(capsys: pytest.CaptureFixture[str]) 
         (["192.0.2.0/24", "--mx", "10:x.localhost"], "under localhost"),
         (["192.0.2.0/24", "--mx", "10:a.example. IN MX 1 b"], "not letters, digits and hyphens"),
         (["192.0.2.0/24", "--mx", "10:."], "0:. (RFC 7505)"),
+        (["192.0.2.0/24", "--submissions", RELAY], "not of the form PRIORITY:HOST or PRIORITY:HOST:PORT"),
+        (["192.0.2.0/24", "--submissions", f"1:{RELAY}:0"], "not of the form"),
+        (["192.0.2.0/24", "--submission", f"1:{RELAY}:65536"], "not of the form"),
+        (["192.0.2.0/24", "--submission", "1:"], "not of the form"),
+        (["192.0.2.0/24", "--submission", "1:192.0.2.25"], "all-numeric"),
+        (["192.0.2.0/24", "--submission", "1:."], "no host name"),
         (["192.0.2.0/24", "--refuse", "--ttl", "59"], "from 60 to 86400"),
         (["192.0.2.0/24", "--refuse", "--ttl", "86401"], "from 60 to 86400"),
         (["192.0.2.0/24", "--refuse", "--ns", "ns1"], "no host name (a single label)"),
@@ -274,6 +279,11 @@ async def test_sets_that_agents_would_not_use_are_refused() -> None:
     refused(await salsactl("192.0.2.0/24", "--mx", mx, "--mx", "0:."), 2, "stands alone (RFC 7505 section 3)")
     refused(await salsactl("192.0.2.0/24", "--mx", mx, "--mx", f"20:{RELAY.upper()}"), 2, "given twice")
     refused(await salsactl("192.0.2.0/24", "--refuse", "--soa"), 2, "--soa needs --ns HOST")
+    needed = "one of the arguments --mx --refuse --relay --submissions --submission is required"
+    refused(await salsactl("192.0.2.0/24"), 2, needed)
+    tls = ("--submissions", mx, "--submissions", f"20:{RELAY}:465")
+    refused(await salsactl("192.0.2.0/24", *tls), 2, f"--submissions {RELAY} with port 465 is given twice")
+    refused(await salsactl("192.0.2.0/24", "--relay", "postfix", *tls), 2, "--submissions is about zones")
     refused(await salsactl("2001:db8::/96", "--refuse"), 2, "4,294,967,296 names in all, more than 65,536")
     many = [word for n in range(33) for word in ("--mx", f"1:r{n}.example.net")]
     refused(await salsactl("192.0.2.0/24", *many), 2, "the 32 best")

@@ -9,10 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from salsa_agent.core.model import Mx
+from salsa_agent.core.model import Mx, Srv
 from salsa_agent.oneshot.zone import Zone, prefix, zones_for
 from salsa_agent.oneshot.zone_file import Form
 from salsa_agent.oneshot.zone_formats import FORMATS, checked_name
@@ -40,12 +41,12 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Netns]:
         yield space
 
 
-def audited(space: Netns, where: Path, target: str) -> dict[str, object]:
+def audited(space: Netns, where: Path, target: str, *options: str) -> dict[str, object]:
     """What `salsactl audit --json` says, the relay spoken to."""
     config = where / "salsa.toml"
     config.write_text(f'[dns]\nservers = ["{ADDRESS}"]\ntimeout = 10.0\n[verify]\ntimeout = 20.0\n')
     with space.inside():
-        argv = [*SALSACTL, "--json", "audit", "--config", str(config), target]
+        argv = [*SALSACTL, "--json", "audit", "--config", str(config), *options, target]
         done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout, done.stderr
     told: dict[str, object] = json.loads(done.stdout)
@@ -67,6 +68,25 @@ async def test_each_format_in_its_server_passes_the_audit(kind: str, space: Netn
             notes = [finding for finding in told["findings"] if finding["severity"] != "note"]  # type: ignore[attr-defined]
             assert notes == [], (target, at.log)
         assert "status: NXDOMAIN" in at.dig("1.10.168.192.in-addr.arpa", "MX")
+
+
+SERVICES = ("--submissions", f"10:{RELAY}", "--submission", f"20:{RELAY}:2587")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_b8_srv_records_in_each_format_are_found_by_the_audit(kind: str, space: Netns, tmp_path: Path) -> None:
+    """Beside a null MX: what an agent that asks for SRV records does not see, or does not use, would refuse."""
+    servers = ("--ns", "ns1.example.net") if FORMATS[kind].servers else ()
+    done = await salsactl(*PREFIXES, "--refuse", *SERVICES, "--format", kind, *servers)
+    assert (done.status, done.err) == (0, "")
+    with published(kind, space, tmp_path, done.out, zone_names(direct=not FORMATS[kind].aliases)) as at:
+        for target in PREFIXES:
+            told: Any = audited(space, tmp_path, target, "--submissions", "--no-verify")
+            assert [one for one in told["findings"] if one["severity"] != "note"] == [], (target, at.log)
+            assert {one["outcome"] for one in told["addresses"]} == {"found"}, (target, at.log)
+            assert {(one["host"], one["port"]) for one in told["relays"]} == {(RELAY, 465), (RELAY, 2587)}
+            refused: Any = audited(space, tmp_path, target, "--no-verify")
+            assert {one["outcome"] for one in refused["addresses"]} == {"refused"}, (target, at.log)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if FORMATS[kind].whole and kind != "bind"])
@@ -114,6 +134,18 @@ async def test_infoblox_csv_has_a_header_for_each_kind_of_row() -> None:
     assert all(len(row) == (5 if "mx" in row[0] else 4) for row in rows)
 
 
+async def test_b8_the_two_write_srv_records_too() -> None:
+    done = await salsactl("192.0.2.0/24", *SERVICES, "--format", "windows")
+    assert (
+        "Add-DnsServerResourceRecord -Srv -ZoneName '2.0.192.in-addr.arpa' -Name '_submissions._tcp' "
+        f"-DomainName '{RELAY}.' -Priority 10 -Weight 0 -Port 465 " in done.out
+    )
+    done = await salsactl("192.0.2.0/24", *SERVICES, "--format", "infoblox-csv")
+    rows = list(csv.reader(done.out.splitlines()))
+    assert rows[0] == ["header-srvrecord", "fqdn*", "port*", "priority*", "target*", "weight*", "ttl"]
+    assert rows[2] == ["srvrecord", "_submission._tcp.2.0.192.in-addr.arpa", "2587", "20", RELAY, "0", "3600"]
+
+
 # --- what may not get in
 
 
@@ -131,6 +163,7 @@ def test_names_are_checked_before_they_enter_any_format(kind: str, name: str) ->
     servers = ("ns1.example.net",) if FORMATS[kind].servers else ()
     bad: list[tuple[Zone, Form]] = [
         (good, Form((Mx(10, name),), servers=servers)),
+        (good, Form((), services={"submissions": (Srv(0, 0, 465, name),)}, servers=servers)),
         (Zone(name, owners=[RELAY]), Form((Mx(10, RELAY),))),
         (Zone(good.name, owners=[name]), Form((Mx(10, RELAY),))),
         (Zone(good.name, aliases=[(good.name, name)]), Form((Mx(10, RELAY),))),

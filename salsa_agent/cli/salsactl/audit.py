@@ -89,7 +89,7 @@ async def _audit(given: Namespace) -> Dict:
     except config.ConfigError as error:
         raise CommandError(str(error), EX_CONFIG) from None
     if given.submissions:
-        settings = replace(settings, dns=replace(settings.dns, srv=True))
+        settings = replace(settings, dns=settings.dns._replace(srv=True))
     family = f"ipv{given.prefix.version}_levels"
     if not getattr(settings.network, family):
         raise CommandError(f"network.{family} is empty: the configuration has no level to ask at", EX_CONFIG)

@@ -1,10 +1,32 @@
-"""Which relay of a list is the best one (rules D2, D3, D6)."""
+"""Which relay of a list is the best one (rules D2, D3, D4, D6)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from salsa_agent.core.model import Best, ListedRelay, Relay, RelayKey, Verdict
+from salsa_agent.core.verification.records import Record, Subject, subject_of
+
+
+def best_of(
+    relays: Sequence[Relay], records: Mapping[Subject, Record], resort: RelayKey | None, *, enabled: bool
+) -> Best | None:
+    """The best relay of a list (D2, D3, D4); None while the decision has to wait for a verdict.
+
+    `resort`: the last resort; `enabled`: relays are verified.
+    """
+    for relay in relays:
+        record = records.get(subject_of(relay)) or Record(relay)
+        if not enabled:
+            if record.verdict is not Verdict.FAILED:
+                return as_best(relay)
+            continue
+        verdict = record.settled()
+        if verdict is Verdict.OK:
+            return as_best(relay)
+        if verdict is Verdict.UNVERIFIED:
+            return None
+    return last_resort(relays, resort)
 
 
 def as_best(relay: Relay) -> Best:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from random import Random
 from typing import NamedTuple
 
 from salsa_agent.core.model import CheckResult, IPAddress, ServerResult
@@ -11,7 +12,6 @@ JITTER = 0.1  # D5
 LAST_REPORTED_DELAY = 300.0  # D6
 DOUBT = 30.0  # D9: seconds from a 4xx of a good relay to the check that decides
 YOUNG = 30.0  # D11: seconds for which a verdict is left alone by `Refresh` of anyone but root
-PROOF = 3600.0  # D6: seconds during which others than root may not report a relay that was found `ok`
 MAX_FAILURES = 512  # servers whose failure is remembered
 
 
@@ -42,6 +42,17 @@ def next_delay(before: float, *, permanent: bool, steady: bool, longest: float |
 def at_least(delay: float, result: CheckResult | None) -> float:
     """`delay`, or D9's first one after a failure for an administrator to mend. `result`: None for a report."""
     return max(delay, PERMANENT.first) if result is not None and result.permanent else delay
+
+
+class Jitter:
+    """D5: delays differ a little, so that checks are spread over time."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)  # noqa: S311 - nothing secret
+
+    def __call__(self, delay: float) -> float:
+        """About this delay, in seconds."""
+        return delay * self._random.uniform(1 - JITTER, 1 + JITTER)
 
 
 class Failure(NamedTuple):

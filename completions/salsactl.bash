@@ -53,10 +53,10 @@ _salsactl() {
     done
     options='--bus --json --help'
     case $command in
-    find | site | zone | audit) options='--json --help' ;;
+    find | site | zone | audit | install-files) options='--json --help' ;;
     esac
     case $command in
-    '') options+=' --version status best watch refresh explain lookup report-failure check metrics doctor send-test find site zone audit' ;;
+    '') options+=' --version status best watch refresh explain lookup report-failure check metrics doctor send-test find site zone audit install-files' ;;
     best) options+=' --wait --sender' ;;
     watch) options+=' --exec --notify --sender --events' ;;
     metrics) options+=' --textfile' ;;
@@ -66,6 +66,13 @@ _salsactl() {
     find) options+=' --sender --no-verify --timeout --format --config' ;;
     zone) options+=' --mx --refuse --relay --submissions --submission --ttl --format --soa --ns --direct --separator --directory' ;;
     audit) options+=' --config --no-verify --submissions --samples' ;;
+    install-files)
+        if [[ $cur != -* ]]; then
+            compopt -o filenames 2>/dev/null
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+            return
+        fi
+        ;;
     report-failure)
         if [[ $cur != -* ]]; then
             # never through compgen -W, which expands $(...): what the agent says comes from the network

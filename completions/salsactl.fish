@@ -1,10 +1,10 @@
 # fish completion for salsactl(1)
 
-set -l commands status best watch refresh explain lookup report-failure check metrics doctor send-test find site zone audit
+set -l commands status best watch refresh explain lookup report-failure check metrics doctor send-test find site zone audit install-files
 set -l none "not __fish_seen_subcommand_from $commands"
 
 complete -c salsactl -f
-complete -c salsactl -n 'not __fish_seen_subcommand_from find site zone audit' -l bus -x -a 'auto system session' -d 'The bus the agent is on'
+complete -c salsactl -n 'not __fish_seen_subcommand_from find site zone audit install-files' -l bus -x -a 'auto system session' -d 'The bus the agent is on'
 complete -c salsactl -l json -d 'Print the values as JSON'
 complete -c salsactl -s h -l help -d 'Show the help'
 complete -c salsactl -n $none -l version -d 'Show the version'
@@ -23,6 +23,8 @@ complete -c salsactl -n $none -a find -d 'Find the relay to use now, without an 
 complete -c salsactl -n $none -a site -d 'Print a [[site]] table for the network at hand'
 complete -c salsactl -n $none -a zone -d 'Print the records that name the relays of a prefix'
 complete -c salsactl -n $none -a audit -d 'Say what is wrong with the relays a prefix publishes'
+complete -c salsactl -n $none -a install-files -d 'Put unit, policy, manual pages and completion in place'
+complete -c salsactl -n '__fish_seen_subcommand_from install-files' -x -a '(__fish_complete_directories)' -d 'Below which directory'
 complete -c salsactl -n '__fish_seen_subcommand_from watch' -l exec -x -a '(__fish_complete_command)' -d 'Run a command for each change'
 complete -c salsactl -n '__fish_seen_subcommand_from best' -l wait -d 'Wait for a decision'
 complete -c salsactl -n '__fish_seen_subcommand_from best watch find doctor' -l sender -x -d 'The relay for this envelope sender'

@@ -20,6 +20,7 @@ from salsa_agent.cli.salsactl import check as ctl_check
 from salsa_agent.cli.salsactl import doctor as ctl_doctor
 from salsa_agent.cli.salsactl import explain as ctl_explain
 from salsa_agent.cli.salsactl import find as ctl_find
+from salsa_agent.cli.salsactl import install_files as ctl_install_files
 from salsa_agent.cli.salsactl import lookup as ctl_lookup
 from salsa_agent.cli.salsactl import metrics as ctl_metrics
 from salsa_agent.cli.salsactl import refresh as ctl_refresh
@@ -47,6 +48,7 @@ COMMANDS = (
     ctl_site.COMMAND,
     ctl_zone.COMMAND,
     ctl_audit.COMMAND,
+    ctl_install_files.COMMAND,
 )
 """Every command, in the order of the help."""
 

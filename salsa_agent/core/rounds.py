@@ -121,6 +121,7 @@ class Rounds:
 
     def __init__(self) -> None:
         self.running: Round | None = None
+        self.current: Round | None = None  # the one that runs, else the last one, whose list stands
         self.waiting: Request | None = None
         self._budget = Bucket(ROUNDS, ROUND_EVERY)
         self._last_refresh: float | None = None
@@ -129,6 +130,13 @@ class Rounds:
     def network(self) -> bool:
         """Whether one runs or waits that follows a network change."""
         return bool((self.running and self.running.request.network) or (self.waiting and self.waiting.network))
+
+    @property
+    def takes_inputs(self) -> bool:
+        """Whether the running round takes in what changes; its list is still being made."""
+        if self.running is None or self.running.complete:
+            return False
+        return self.waiting is None or not self.waiting.network
 
     @property
     def undecided_since(self) -> float | None:

@@ -18,6 +18,7 @@ my %NEVER_COUNTS = map { $_ => 1 } qw(0.0.0.0/32 127.0.0.0/8 169.254.0.0/16 192.
 my @SAYS_NOTHING = qw(127.0.0.0/8 169.254.0.0/16 ::1/128 fe80::/10);    # C4: every host has these
 my @NO_RELAY = qw(0.0.0.0/8 127.0.0.0/8 169.254.0.0/16 224.0.0.0/4 255.255.255.255/32 ::/96 ::ffff:0:0/96 fe80::/10
   ff00::/8);                                                            # C3
+my @TRANSLATED = qw(64:ff9b::/96 ::ffff:0:0:0/96);    # C3: their last four octets are the IPv4 address that is meant
 my @INTERNAL = qw(10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 fc00::/7);
 
 # --- addresses, patterns ---------------------------------------------------------------------------------------------
@@ -180,8 +181,17 @@ sub is_host_name {    # C2, of a name in lower case without final dot
     return $name !~ /(?:^|\.)(?:localhost|invalid|in-addr\.arpa|ip6\.arpa)$/;
 }
 
+sub leads_to {    # C3: the IPv4 address that an IPv6 one stands for, else the address itself
+    my ($ip) = @_;
+    return substr $ip, 12, 4 if lies_in($ip, @TRANSLATED);
+    return substr $ip, 2, 4 if lies_in($ip, '2002::/16');
+    return $ip;
+}
+
 sub is_spoken_to {    # C3 with D11, of one address of a relay that the network named
     my ($ip, $link, $config, @all) = @_;
+    return 0 if lies_in($ip, @NO_RELAY);
+    $ip = leads_to($ip);
     return 0 if lies_in($ip, @NO_RELAY);
     return 1 if !lies_in($ip, @INTERNAL);
     my @on = map { $_->{link}{name} } grep { lies_in($ip, text($_->{ip}) . "/$_->{bits}") } @all;
@@ -231,7 +241,7 @@ sub solve {
             if (!$literal && !is_host_name($name)) { push @dropped, "$name C2"; next }
             my @ips = $literal || look_up($name);
             my @good = grep { is_spoken_to($_, $link, $config, @all) } @ips;
-            my $rule = grep({ $own{$_} } @ips) ? 'C4' : !@good ? 'C3' : !policy_allows($name, 0, $config) ? 'C7' : '';
+            my $rule = grep({ $own{$_} || $own{ leads_to($_) } } @ips) ? 'C4' : !@good ? 'C3' : !policy_allows($name, 0, $config) ? 'C7' : '';
             $rule ? push @dropped, "$name $rule" : $add->($name, $on_port, 'link', @good);
         }
         my %best;
@@ -249,7 +259,7 @@ sub solve {
             if (!$looked_up{$name} && keys %looked_up >= 64) { push @dropped, "$name C5"; next }
             $looked_up{$name} = 1;
             my @ips = look_up($name);
-            $self //= $best{$name} if grep { $own{$_} } @ips;
+            $self //= $best{$name} if grep { $own{$_} || $own{ leads_to($_) } } @ips;
             my @good = grep { is_spoken_to($_, $link, $config, @all) } @ips;
             @good ? push @usable, [$name, @good] : push @dropped, "$name C3";
         }

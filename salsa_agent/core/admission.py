@@ -20,6 +20,7 @@ _INTERNAL: tuple[IPv4Network | IPv6Network, ...] = (
     IPv6Network("fc00::/7"),
 )
 _V4_COMPATIBLE = IPv6Network("::/96")  # deprecated (RFC 4291 2.5.5.1)
+_TRANSLATED = (IPv6Network("64:ff9b::/96"), IPv6Network("::ffff:0:0:0/96"))  # RFC 6052 2.1, RFC 2765 2.1
 
 
 def canonical(exchange: str) -> str:
@@ -66,7 +67,10 @@ def address_error(ip: IPAddress) -> str:
         return "0/8" if ip in _THIS_NETWORK else ""
     if ip.ipv4_mapped is not None:
         return "IPv4-mapped"
-    return "IPv4-compatible" if ip in _V4_COMPATIBLE else ""
+    if ip in _V4_COMPATIBLE:
+        return "IPv4-compatible"
+    reached = leads_to(ip)
+    return "" if reached is ip else address_error(reached)
 
 
 def policy_error(host: str, authenticated: bool, policy: Policy) -> str:
@@ -83,7 +87,17 @@ def policy_error(host: str, authenticated: bool, policy: Policy) -> str:
 
 def is_internal(ip: IPAddress) -> bool:
     """Whether `ip` is private (RFC 1918), shared (RFC 6598) or unique-local (RFC 4193): each network has its own."""
+    ip = leads_to(ip)
     return any(ip.version == network.version and ip in network for network in _INTERNAL)
+
+
+def leads_to(ip: IPAddress) -> IPAddress:
+    """The IPv4 address where packets to `ip` end, if NAT64 or a 6to4 tunnel makes it one on the way; else `ip`."""
+    if isinstance(ip, IPv4Address):
+        return ip
+    if any(ip in prefix for prefix in _TRANSLATED):
+        return IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.sixtofour or ip
 
 
 def literal(host: str) -> IPAddress | None:

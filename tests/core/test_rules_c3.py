@@ -72,6 +72,41 @@ def test_d11_policy_internal_false_leaves_the_private_addresses_of_the_link_itse
     assert [r.key.host for r in choice.relays] == ["noc.hookup.net"] * kept
 
 
+STANDS_FOR = {
+    "64:ff9b::7f00:1": "127.0.0.1",
+    "2002:7f00:1::1": "127.0.0.1",
+    "::ffff:0:127.0.0.1": "127.0.0.1",
+    "64:ff9b::169.254.169.254": "169.254.169.254",
+    "2002:a9fe:a9fe::1": "169.254.169.254",
+    "64:ff9b::224.0.0.1": "224.0.0.1",
+    "64:ff9b::255.255.255.255": "255.255.255.255",
+    "2002::1": "0.0.0.0",
+    "64:ff9b::10.1.0.25": "10.1.0.25",
+    "2002:a01:19::1": "10.1.0.25",
+}
+
+
+@pytest.mark.parametrize("relay", STANDS_FOR)
+def test_c3_an_address_that_stands_for_an_ipv4_one_is_judged_as_that_one(relay: str) -> None:
+    """A translator (RFC 6052) or a tunnel (RFC 3056) leads there."""
+    translated, plain = named(relay, WIFI, VPN, V6).run(), named(STANDS_FOR[relay], WIFI, VPN, V6).run()
+    assert keys(plain.relays) == []
+    assert keys(translated.relays) == []
+    assert drops(translated) == {("noc.hookup.net", "C3")}
+
+
+@pytest.mark.parametrize("relay", ["64:ff9b::203.0.113.25", "2002:cb00:7119::1", "64:ff9b::10.2.0.25", "2001:db8::25"])
+def test_c3_a_translated_address_that_may_be_spoken_to_stands(relay: str) -> None:
+    assert keys(named(relay, WIFI, VPN, V6).run().relays) == ["dns noc.hookup.net:25"]
+
+
+@pytest.mark.parametrize("relay", ["64:ff9b::165.154.15.1", "2002:a59a:f01::25"])
+def test_c4_this_hosts_own_ipv4_address_behind_a_translator_is_this_host(relay: str) -> None:
+    choice = named(relay, WIFI).run()
+    assert keys(choice.relays) == []
+    assert drops(choice) == {("noc.hookup.net", "C4")}
+
+
 @pytest.mark.parametrize("given", ["10.1.0.25", "inside.hookup.net"])
 def test_c9_a_relay_of_the_links_configuration_is_not_aimed_at_another_link(given: str) -> None:
     world = named("203.0.113.25", WIFI, VPN)

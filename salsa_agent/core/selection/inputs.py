@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+from salsa_agent.core.admission import leads_to
 from salsa_agent.core.model import (
     Address,
     HostAddress,
@@ -37,11 +38,11 @@ class SelectionInput(NamedTuple):
 
     def is_own(self, addresses: Iterable[IPAddress]) -> bool:
         """Whether one of the addresses is this host's (C4)."""
-        return any(number_of(ip) in self.own for ip in addresses)
+        return any(number_of(ip) in self.own or number_of(leads_to(ip)) in self.own for ip in addresses)
 
     def links_of(self, ip: IPAddress) -> frozenset[int]:
         """The links with an own address in whose prefix `ip` lies."""
-        return _prefixes(self.host_addresses).links_of(ip)
+        return _prefixes(self.host_addresses).links_of(leads_to(ip))
 
     @property
     def first_link(self) -> int:

@@ -49,6 +49,7 @@ def _run(argv: list[str] | None) -> int:
 
     from salsa_agent.bus.name_owner import BusError
     from salsa_agent.daemon.agent import Agent
+    from salsa_agent.system.supervision import PartEnded
 
     async def whole_run() -> None:
         try:
@@ -67,6 +68,9 @@ def _run(argv: list[str] | None) -> int:
     except BusError as error:
         log.critical("%s", error)
         return exit_status.EX_UNAVAILABLE
+    except PartEnded as error:
+        log.critical("%s", error, exc_info=log.isEnabledFor(logging.DEBUG))
+        return exit_status.EX_SOFTWARE
     return exit_status.EX_OK
 
 

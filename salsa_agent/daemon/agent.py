@@ -36,6 +36,7 @@ from salsa_agent.outputs.relay_files import RelayFile
 from salsa_agent.outputs.socketmap import Socketmap
 from salsa_agent.system import sd_notify as notify
 from salsa_agent.system.clock import clock, realtime_us
+from salsa_agent.system.supervision import running
 from salsa_agent.wiring import log_messages as tell
 from salsa_agent.wiring.driven_engine import DrivenEngine
 
@@ -79,7 +80,7 @@ class Agent:
     async def run(self, bus: str, *, announce: Callable[[str], None]) -> None:
         """Run until SIGTERM or SIGINT. `announce` is told the address of a private bus.
 
-        Raises BusError when there is no bus, no name on it, or it is lost (H3).
+        Raises BusError when there is no bus, no name on it, or it is lost (H3), and PartEnded for a defect of its own.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -98,28 +99,22 @@ class Agent:
             await asyncio.gather(stop, connecting, return_exceptions=True)
 
     async def _run(self, connection: NameOwner, stop: asyncio.Task[bool], announce: Callable[[str], None]) -> None:
-        works = {**self._driven.of_the_kernel(), **self._driven.of_the_links(), "watchdog": self._feed_watchdog()}
-        background = [asyncio.create_task(work, name=name) for name, work in works.items()]
+        parts = {**self._driven.of_the_kernel(), **self._driven.of_the_links(), "watchdog": self._feed_watchdog}
         try:
-            self._files.clear()  # of an earlier run that was killed
-            self._socketmap.configure(self._settings)
-            await connection.export(self._service)
-            if connection.private_address:
-                announce(connection.private_address)
-            self._driven.post(LinkRelaysSet(self._links.links))
-            serving = asyncio.create_task(self._serve(connection, stop, announce), name="serve")
-            await asyncio.wait({serving, *background}, return_when=asyncio.FIRST_COMPLETED)
-            if not serving.done():  # a defect of ours: end with its traceback rather than go on without a part
-                serving.cancel()
-                await asyncio.gather(*(task for task in background if task.done()))
-            await serving
+            async with running(parts):
+                try:
+                    self._files.clear()  # of an earlier run that was killed
+                    self._socketmap.configure(self._settings)
+                    await connection.export(self._service)
+                    if connection.private_address:
+                        announce(connection.private_address)
+                    self._driven.post(LinkRelaysSet(self._links.links))
+                    await self._serve(connection, stop, announce)
+                finally:
+                    notify.stopping()
+                    self._driven.loop.stop()
+                    self._files.clear()
         finally:
-            notify.stopping()
-            self._driven.loop.stop()
-            self._files.clear()
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
             await asyncio.gather(self._driven.close(), self._socketmap.close())
             await connection.close()
 

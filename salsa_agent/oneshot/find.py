@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any, Self
 
 from salsa_agent.core.events import Check, Checked, Command, Event, FactsRead, LinkInfoRead, ServersRead
 from salsa_agent.core.model import Asked, CheckResult, NetworkFacts, Publication, RelayKey, ServerView, State
 from salsa_agent.core.senders import entry_for
 from salsa_agent.core.settings import Settings
 from salsa_agent.system.clock import clock
+from salsa_agent.system.supervision import running
 from salsa_agent.wiring.driven_engine import DrivenEngine
 
 
@@ -25,16 +28,12 @@ async def find(settings: Settings, seconds: float, *, sender: str = "", everythi
     if not everything:  # nobody asks for the relays of other senders
         settings = replace(settings, senders=() if own is None else (own,))
     place = None if own is None else settings.senders.index(own)
-    search = Search(settings)
-    try:
-        async with asyncio.timeout(seconds):
-            await search.until(lambda said: is_decided(said, place))
-            if everything:
-                await search.until(lambda said: all(one.decided for one in said.senders))
-    except TimeoutError:
-        pass
-    finally:
-        await search.close()
+    async with Search(settings) as search:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await search.until(lambda said: is_decided(said, place))
+                if everything:
+                    await search.until(lambda said: all(one.decided for one in said.senders))
     said = search.publication
     if not search.informed or not is_decided(said, place):
         return None
@@ -52,7 +51,7 @@ def is_decided(said: Publication, place: int | None) -> bool:
 
 
 class Search:
-    """One run of the engine, up to a decision.
+    """One run of the engine, up to a decision, for the time of a block.
 
     What is read late would be a network change to the agent, and corrected; here the first decision is the last. So
     the links are known before name servers are looked for, and what sites ask of links before a decision counts.
@@ -67,9 +66,7 @@ class Search:
         self._linked = asyncio.Event()  # the kernel said which links there are
         self.informed = not any(site.domain or site.connection for site in settings.sites)
         self._driven = DrivenEngine(settings, on_event=self._on_event, on_command=self._on_command)
-        works = self._driven.of_the_kernel()
-        self._tasks = [asyncio.create_task(work, name=name) for name, work in works.items()]
-        self._tasks.append(asyncio.create_task(self._follow_links(), name="links"))
+        self._running = running({**self._driven.of_the_kernel(), "links": self._follow_links})
 
     @property
     def publication(self) -> Publication:
@@ -82,27 +79,23 @@ class Search:
         return self._driven.engine.asked
 
     async def until(self, ready: Callable[[Publication], bool]) -> None:
-        """Wait until what is published is ready. Raises what a driver ended with: a defect."""
+        """Wait until what is published is ready."""
         while not (self.informed and ready(self.publication)):
-            news = asyncio.create_task(self._news.wait())
-            try:
-                await asyncio.wait({news, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                news.cancel()
-            for task in self._tasks:
-                if task.done():
-                    task.result()
-                    raise AssertionError(f"{task.get_name()} returned")
+            await self._news.wait()
             self._news.clear()
             await asyncio.sleep(0)  # the engine takes what was just read in this turn of the event loop
 
-    async def close(self) -> None:
-        """Nothing is asked, spoken to or followed any more."""
+    async def __aenter__(self) -> Self:
+        await self._running.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised: Any) -> None:
+        """Nothing is asked, spoken to or followed any more. Raises PartEnded where a driver has ended: a defect."""
         self._driven.loop.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._driven.close()
+        try:
+            await self._running.__aexit__(*raised)
+        finally:
+            await self._driven.close()
 
     def _on_event(self, event: Event) -> None:
         match event:
@@ -124,6 +117,5 @@ class Search:
 
     async def _follow_links(self) -> None:
         await self._linked.wait()
-        async with asyncio.TaskGroup() as tasks:
-            for name, work in self._driven.of_the_links().items():
-                tasks.create_task(work, name=name)
+        async with running(self._driven.of_the_links()):
+            await asyncio.Event().wait()  # for as long as the search

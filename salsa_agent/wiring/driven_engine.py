@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from salsa_agent.bus.logind import SleepClock
 from salsa_agent.bus.system_bus import SystemBus
@@ -37,6 +36,7 @@ from salsa_agent.netlink.monitor import Netlink
 from salsa_agent.resolver.resolver import Resolver
 from salsa_agent.smtp.verifier import Verifier
 from salsa_agent.system.machine_id import machine_identity
+from salsa_agent.system.supervision import Part
 from salsa_agent.wiring.engine_loop import EngineLoop
 from salsa_agent.wiring.tasks import Work
 
@@ -45,7 +45,7 @@ class DrivenEngine:
     """An engine that hears of this host's network and has its questions asked and its relays spoken to.
 
     What it publishes, and to whom, is for its owner: `on_event` sees each event before the engine does, `on_command`
-    each command before a driver does. Neither may raise. The owner runs the coroutines of `works`.
+    each command before a driver does. Neither may raise. The owner runs its parts.
     """
 
     def __init__(
@@ -90,13 +90,13 @@ class DrivenEngine:
         self._on_event(event)
         self.loop.post(event)
 
-    def of_the_kernel(self) -> dict[str, Coroutine[Any, Any, None]]:
+    def of_the_kernel(self) -> dict[str, Part]:
         """What follows the kernel and the system bus, by name; each runs until it is cancelled."""
-        return {"netlink": self._netlink.run(), "system bus": self.system_bus.run()}
+        return {"netlink": self._netlink.run, "system bus": self.system_bus.run}
 
-    def of_the_links(self) -> dict[str, Coroutine[Any, Any, None]]:
+    def of_the_links(self) -> dict[str, Part]:
         """What follows the name servers, domains and connections of links; likewise."""
-        return {"name servers": self._nameservers.run(), "link information": self._link_infos.run()}
+        return {"name servers": self._nameservers.run, "link information": self._link_infos.run}
 
     async def close(self) -> None:
         """Drop all questions, and end all conversations; to be called after `loop.stop`."""

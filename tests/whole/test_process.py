@@ -75,6 +75,31 @@ def test_h3_a_bus_that_dies_in_mid_round_is_status_69(world: World) -> None:
     assert "Traceback" not in agent.log
 
 
+DEFECTIVE = """
+import sys
+from salsa_agent.cli.agent import main
+from salsa_agent.netlink.monitor import Netlink
+
+async def run(self):
+    raise RuntimeError("out of luck")
+
+Netlink.run = run
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_part_that_fails_ends_it_with_status_70_and_one_line_that_says_what_and_where(world: World) -> None:
+    """No part fails by anything that can be done to it from outside, so one is replaced."""
+    argv = [sys.executable, "-c", DEFECTIVE, "--config", "/dev/null", "--bus", world.bus.address]
+    agent = world.start(world.host, argv)
+    assert agent.popen.wait(PATIENCE) == 70
+    assert len(agent.log.splitlines()) == 1
+    assert "internal error: netlink: RuntimeError: out of luck (<string>:7)" in agent.log
+    agent = world.start(world.host, [*argv, "--log-level", "debug"])
+    assert agent.popen.wait(PATIENCE) == 70
+    assert "Traceback" in agent.log
+
+
 def test_h3_the_name_comes_after_five_seconds_though_nothing_is_decided(world: World) -> None:
     world.publish({"": {"*": {"silent": True}}})
     world.join("165.154.15.1")

@@ -72,8 +72,7 @@ async def _decision(settings: Settings, envelope_sender: str) -> Scene:
     """The engine's decision, and what is known only while it runs."""
     own = entry_for(envelope_sender, settings.senders)
     place = None if own is None else settings.senders.index(own)
-    search = Search(settings)
-    try:
+    async with Search(settings) as search:
         with suppress(TimeoutError):
             async with asyncio.timeout(SECONDS):
                 await search.until(lambda said: is_decided(said, place))
@@ -82,8 +81,6 @@ async def _decision(settings: Settings, envelope_sender: str) -> Scene:
             said = replace(said, best=said.senders[place].best, relays=said.senders[place].relays)
         scene = Scene(settings, search.facts, said, search.asked, tuple(Check(*one) for one in search.checks))
         view = search.view
-    finally:
-        await search.close()
     scene = replace(scene, sender=envelope_sender)
     of_dns = asyncio.gather(
         dns_probes.nonexistent(scene, view), dns_probes.views(scene, view), dns_probes.outside(scene, view)

@@ -8,7 +8,7 @@ from typing import Any
 from salsa_agent.bus.client import CallError, client
 from salsa_agent.cli.format.relays import verdict_of_best
 from salsa_agent.cli.format.text import relay_text
-from salsa_agent.cli.salsactl.command import Command, best_of, say, say_json
+from salsa_agent.cli.salsactl.command import Command, CommandError, best_of, say, say_json
 from salsa_agent.text import clean
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
@@ -35,8 +35,8 @@ async def _run(given: Namespace) -> int:
         async with client(given.bus) as agent:
             properties = await agent.properties()
         status, text = judge(properties)
-    except CallError as error:
-        report(UNKNOWN, clean(str(error)))
+    except (CallError, CommandError) as error:  # of the latter, too: 1 would mean WARNING, and the line is the report
+        report(UNKNOWN, _plain(str(error)))
         return UNKNOWN
     counts = count_verdicts(properties)
     if given.json:
@@ -67,7 +67,12 @@ def judge(properties: dict[str, Any]) -> tuple[int, str]:
     ):
         status = CRITICAL
     relay = f"{relay_text(best.host, best.port)} is {verdict} ({best.source})" if best.host else "there is no relay"
-    return status, clean(f"{relay}, state {state}").replace("|", "?")
+    return status, _plain(f"{relay}, state {state}")
+
+
+def _plain(text: str) -> str:
+    """Text from outside, without what begins the performance data."""
+    return clean(text).replace("|", "?")
 
 
 COMMAND = Command("check", "one line for Nagios and Icinga", _TEXT, _run)

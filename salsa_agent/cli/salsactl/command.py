@@ -89,6 +89,8 @@ def best_of(properties: Mapping[str, Any], sender: str | None = None) -> Best:
         found = {key: own[key] for key in found}
     if found["host"] and not is_host(found["host"]):
         raise CommandError(f"the agent names a host that is none: {found['host']}")
+    if found["host"] and not found["port"]:
+        raise CommandError(f"the agent names a relay without a port: {found['host']}")
     return Best(**found)
 
 

@@ -208,7 +208,7 @@ async def test_control_characters_never_reach_the_terminal(bus: Bus, monkeypatch
         refused(await ctl(bus, "report-failure", "a.example"), 1, "?[2J")
 
 
-@pytest.mark.parametrize("host", [EVIL, "a$(id)", "a;b", "-oProxyCommand=x", "a b", "é"])
+@pytest.mark.parametrize("host", [EVIL, "a$(id)", "a;b", "a|ok=9", "-oProxyCommand=x", "a b", "é"])
 async def test_a_host_that_is_none_is_refused_where_programs_read(
     bus: Bus, host: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -224,9 +224,20 @@ async def test_a_host_that_is_none_is_refused_where_programs_read(
             ["check"],
         ):
             done = await ctl(bus, *argv, PYTHONUTF8="1")
-            assert (done.status, done.out) == (1, "") or argv == ["check"], done
-            assert "names a host that is none" in done.err + done.out
+            if argv == ["check"]:  # 1 would mean WARNING to a monitor, and it shows what is on standard output
+                assert (done.status, done.err) == (3, "")
+                assert done.out.startswith("SALSA UNKNOWN - the agent names a host that is none: ")
+                assert "|" not in done.out, "performance data that anybody who has the name could make up"
+            else:
+                assert (done.status, done.out) == (1, ""), done
+                assert "names a host that is none" in done.err
     assert not ran.exists()
+
+
+async def test_a_relay_without_a_port_is_refused_where_programs_read(bus: Bus) -> None:
+    async with serving(bus, replace(say.WHOLE, best=Best("a.example", 0, Source.DNS))):
+        for argv in (["best"], ["watch"]):
+            refused(await ctl(bus, *argv), 1, "the agent names a relay without a port: a.example")
 
 
 @pytest.mark.parametrize(

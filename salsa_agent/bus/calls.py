@@ -23,6 +23,7 @@ from salsa_agent.text import clean
 
 ROOT_ONLY = frozenset(("SetLinkRelays", "RevertLink"))
 _UNPRIVILEGED = frozenset(("Refresh", "ReportFailure"))  # of those whose caller need not wait for a reply
+_AT_ONCE = frozenset(("ReportFailure", *ROOT_ONLY))  # the others take their time
 _GONE = -1  # stands for the user of callers that are gone, who share one user's limits
 _ENDING = "The agent is about to end."
 
@@ -39,8 +40,9 @@ class Calls:
         self._bus = bus
         self._perform = perform
         self._limits = CallsInProgress()
-        self._callers = Credentials(partial(ask_bus, bus))
-        self._links = Credentials(partial(ask_bus, bus))  # callers of ROOT_ONLY: others cannot be in their way
+        self._callers = Credentials(partial(ask_bus, bus), bus.resume)
+        self._links = Credentials(partial(ask_bus, bus), bus.resume)  # callers of ROOT_ONLY: no others in their way
+        bus.paused = lambda: self._callers.full or self._links.full
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
@@ -69,6 +71,11 @@ class Calls:
             self._refuse(call, error)
 
     def _run(self, call: Header, given: list[Any], uid: int) -> None:
+        if call.member in _AT_ONCE:  # it is never in progress, and needs no place that others may have taken
+            result = self._perform(call.member, given, uid)
+            assert isinstance(result, bytes)
+            self._bus.reply(call, METHODS[call.member].result, result)
+            return
         if full := self._limits.enter(call.sender, uid):
             raise LimitsExceeded(full)
         try:
@@ -76,10 +83,7 @@ class Calls:
         except BaseException:
             self._limits.leave(call.sender, uid)
             raise
-        if isinstance(result, bytes):
-            self._limits.leave(call.sender, uid)
-            self._bus.reply(call, METHODS[call.member].result, result)
-            return
+        assert not isinstance(result, bytes)
         task = asyncio.ensure_future(self._finish(call, uid, result))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

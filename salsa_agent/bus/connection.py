@@ -35,7 +35,9 @@ class BusConnection:
 
     `router` hands on what comes; answer a method call with `reply` or `error`, then or later. `on_end` is given the
     reason when the connection ends; `on_drained` is called when what had waited to be written is written. `policed`:
-    the policy of the bus says who may call (dbus/org.salsa.Agent1.conf), as on the system bus.
+    the policy of the bus says who may call (dbus/org.salsa.Agent1.conf), as on the system bus. While `paused` says so
+    nothing is handed on or read; whoever says so calls `resume`. `beside`: another connection to the same bus, where
+    answers do not come behind the calls of others; it ends with this one.
     """
 
     def __init__(self, address: str) -> None:
@@ -48,12 +50,14 @@ class BusConnection:
         self.on_end: Callable[[str], None] = lambda _: None
         self.on_drained: Callable[[], None] = lambda: None
         self.policed = False
+        self.paused: Callable[[], bool] = lambda: False
+        self.beside: BusConnection | None = None
         self.end = ""  # why it ended
         self._serial = 0
         self._parser = Parser(self.router.body_limit)
         self._outbox = Outbox(self._finalize, self._drained)
         self._reading = False
-        self._held = False  # nothing is read until what waits is written
+        self._held = False  # nothing is read until `resume`
 
     # --- connecting
 
@@ -115,7 +119,7 @@ class BusConnection:
         more = True
         self._outbox.cork()
         try:
-            while (more := self._process_one()) and self._loop.time() < until and not self._outbox.full:
+            while not self._is_held() and (more := self._process_one()) and self._loop.time() < until:
                 pass
         except FramingError as error:
             self._finalize(error)
@@ -124,9 +128,18 @@ class BusConnection:
             self._outbox.flush()
         if self.end:
             return
-        self._held = self._outbox.full
+        self._held = self._is_held()
         self._read(not more and not self._held)
         if more and not self._held:
+            self._loop.call_soon(self._process)
+
+    def _is_held(self) -> bool:
+        return self._outbox.full or self.paused()
+
+    def resume(self) -> None:
+        """Go on if there is no reason left not to."""
+        if self._held and not self._is_held():
+            self._held = False
             self._loop.call_soon(self._process)
 
     def _process_one(self) -> bool:
@@ -150,9 +163,7 @@ class BusConnection:
 
     def _drained(self) -> None:
         self.on_drained()
-        if self._held:
-            self._held = False
-            self._loop.call_soon(self._process)
+        self.resume()
 
     def next_serial(self) -> int:
         """For a message that is about to be sent."""
@@ -216,6 +227,8 @@ class BusConnection:
         self.on_end = lambda _: None
         self._outbox.flush()
         self._finalize()
+        if self.beside is not None:
+            self.beside.disconnect()
 
     def _finalize(self, error: Exception | None = None) -> None:
         if self.end:

@@ -1,4 +1,8 @@
-"""Which user a caller is. The bus is asked once for each unique name, and what waits for its answer is bounded."""
+"""Which user a caller is. The bus is asked once for each unique name, and what waits for its answer is bounded.
+
+The answers come on a connection of their own, and while many calls wait for them no more calls are taken from the bus
+(`full`): so none, whoever's it is, has to be refused because others wait.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,8 @@ from contextlib import suppress
 from salsa_agent.bus._dbus_next import Message, MessageType
 from salsa_agent.bus.connection import BusConnection, BusGone
 
-ANSWER_TIME = 25.0  # seconds; behind a flood the bus answers late
+ANSWER_TIME = 25.0  # seconds; in a flood the bus answers late
+ENOUGH = 256  # calls that wait: more are not taken until some have their answers
 # Calls that wait for the answer. dbus-daemon allows 128 of one connection. Neither number has an exception: a caller
 # can make as many connections as it likes.
 WAITING_PER_SENDER, WAITING_IN_ALL = 128, 512
@@ -25,9 +30,15 @@ class Credentials:
     the oldest are forgotten for their number alone.
     """
 
-    def __init__(self, ask: Callable[[str], Awaitable[int | None]]) -> None:
-        """`ask`: the user of a unique name; None if the caller is gone, or the bus does not say."""
+    def __init__(
+        self, ask: Callable[[str], Awaitable[int | None]], on_answer: Callable[[], None] = lambda: None
+    ) -> None:
+        """`ask`: the user of a unique name; None if the caller is gone, or the bus does not say.
+
+        `on_answer` is called after each answer: it may no longer be `full`.
+        """
         self._ask = ask
+        self._on_answer = on_answer
         self._known: dict[str, int] = {}
         self._waiting: dict[str, list[Then]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -36,6 +47,11 @@ class Credentials:
     def __len__(self) -> int:
         """How many calls wait."""
         return self._in_all
+
+    @property
+    def full(self) -> bool:
+        """Whether so many calls wait that no more should come."""
+        return self._in_all >= ENOUGH
 
     def learn(self, sender: str, then: Then) -> bool:
         """Call `then` with the user of this caller, now or later; False, and it is not called, if too many wait."""
@@ -68,6 +84,7 @@ class Credentials:
                 self._known[sender] = uid
             for then in waiting:
                 then(uid)
+            self._on_answer()
 
     async def close(self) -> None:
         """Ask no more; for what waits `then` is called with None."""
@@ -92,7 +109,7 @@ async def ask_bus(bus: BusConnection, sender: str) -> int | None:
     )
     with suppress(TimeoutError, BusGone):
         async with asyncio.timeout(ANSWER_TIME):
-            reply = await bus.call(question)
+            reply = await (bus.beside or bus).call(question)
         if reply is not None and reply.message_type is MessageType.METHOD_RETURN and reply.signature == "u":
             return int(reply.body[0])
     return None

@@ -127,7 +127,7 @@ class NameOwner:
             except PrivateBusFailed as error:
                 raise BusError(str(error)) from error
             try:
-                return await open_bus(self._private.address)
+                return await _open_two(self._private.address)
             except BaseException:
                 await self._private.close()
                 self._private = None
@@ -135,7 +135,7 @@ class NameOwner:
         address = address_of(kind)
         if not address:
             raise BusError("no address is known")
-        return await open_bus(address)
+        return await _open_two(address)
 
     async def export(self, service: Exported) -> None:
         """Let the service answer on this bus, and on the one that this connection may move on to."""
@@ -240,6 +240,18 @@ def _of_the_daemon(member: str, signature: str, *body: object) -> Message:
         signature=signature,
         body=list(body),
     )
+
+
+async def _open_two(address: str) -> BusConnection:
+    """A connection that is called by others, and one beside it that asks about them. Raises BusError."""
+    bus = await open_bus(address)
+    try:
+        bus.beside = await open_bus(address)
+    except BaseException:
+        bus.disconnect()
+        raise
+    bus.beside.router.signal_filter = lambda _: False
+    return bus
 
 
 def _from_the_daemon(head: Header) -> bool:

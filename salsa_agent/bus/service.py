@@ -13,7 +13,7 @@ from salsa_agent.bus.calls import Calls, refuse
 from salsa_agent.bus.codec import Value, encode
 from salsa_agent.bus.connection import UNKNOWN_OBJECT, BusConnection
 from salsa_agent.bus.interface import INTERFACE, INTROSPECTABLE, METHODS, PARENTS, PATH, PEER, PROPERTIES, STANDARD
-from salsa_agent.bus.message import Header
+from salsa_agent.bus.message import NO_REPLY_EXPECTED, Header
 from salsa_agent.bus.properties import Properties, best_relay_changed, changed
 from salsa_agent.core.model import ListedRelay, Publication
 from salsa_agent.text import clean
@@ -83,6 +83,8 @@ class Service:
         bus, calls = self._bus, self._calls
         assert bus is not None
         assert calls is not None
+        if call.flags & NO_REPLY_EXPECTED and not _acts(call):
+            return
         try:
             self._dispatch(bus, calls, call, body)
         except Exception as error:
@@ -199,6 +201,11 @@ class Service:
 _UNKNOWN_OBJECT = UNKNOWN_OBJECT.rpartition(".")[2]
 _MAX_RELAYS_FOR = 31  # senders whose replies are kept
 _ANYBODYS = frozenset(("Explain", "RelayFor"))  # answered at once, whoever asks
+
+
+def _acts(call: Header) -> bool:
+    """Whether a call does more than to have an answer; that of one who wants no answer is thrown away unread."""
+    return call.member in METHODS and call.member not in _ANYBODYS and call.interface in (INTERFACE, "")
 
 
 def _machine_id() -> str:

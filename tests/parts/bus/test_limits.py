@@ -10,8 +10,8 @@ from contextlib import ExitStack, asynccontextmanager
 import pytest
 
 from salsa_agent.bus import message as wire
-from salsa_agent.bus.credentials import WAITING_IN_ALL, WAITING_PER_SENDER, Credentials
-from salsa_agent.bus.interface import INTERFACE, NAME, PATH, PEER
+from salsa_agent.bus.credentials import ENOUGH, WAITING_IN_ALL, WAITING_PER_SENDER, Credentials
+from salsa_agent.bus.interface import INTERFACE, NAME, PATH, PEER, PROPERTIES
 from salsa_agent.bus.limits import CallsInProgress
 from tests.lab.bus import KINDS, NOBODY, PATIENCE, STRANGERS, Bus, RawClient, system_bus
 from tests.lab.busagent import Agent, serving
@@ -96,6 +96,47 @@ async def test_limits_64_calls_in_all_and_root_s_are_not_counted(bus: Bus) -> No
         agent.requests.gate.set()
         for serial in served:
             assert (await root.reply(serial))[0].kind == wire.RETURN
+
+
+async def test_limits_keep_nobody_from_a_report_which_takes_no_time(bus: Bus) -> None:
+    """Two users who wait for `Refresh` had everybody's reports refused, for up to 20 s each time."""
+    async with serving(bus) as agent, clients(bus, ONE, ONE, TWO, TWO, THREE) as (*hogs, stranger):
+        agent.requests.gate.clear()
+        for client in hogs:
+            for _ in range(16):
+                await client.call(PATH, INTERFACE, "Refresh", destination=NAME)
+        await in_progress(agent, 64)
+        report = (PATH, INTERFACE, "ReportFailure", "sqs", "relay.example", 25, "554 no")
+        head, body = await stranger.ask(*report, destination=NAME)
+        assert head.kind == wire.RETURN, body
+        agent.requests.error = ZeroDivisionError()
+        assert (await stranger.ask(*report, destination=NAME))[0].error_name.endswith(".Failed")
+        await refused(stranger, [await stranger.call(PATH, INTERFACE, "Refresh", destination=NAME)])
+
+
+async def test_what_nobody_wants_to_know_is_not_found_out(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads that want no reply cost the agent as much as others, and the bus next to nothing, so that they piled up."""
+    async with serving(bus) as agent, clients(bus, NOBODY) as (client,):
+        found = []
+
+        def get_all() -> bytes:
+            found.append("all properties")
+            return b""
+
+        monkeypatch.setattr(agent.service._properties, "get_all", get_all)
+        agent.requests.asked.clear()
+        for interface, member, signature, args in (
+            (PROPERTIES, "GetAll", "s", (INTERFACE,)),
+            (INTERFACE, "Explain", "", ()),
+            (INTERFACE, "RelayFor", "s", ("me@example.org",)),
+            ("", "RelayFor", "s", ("me@example.org",)),
+            (INTERFACE, "Refresh", "", ()),
+        ):
+            await client.call(PATH, interface, member, signature, *args, destination=NAME, flags=wire.NO_REPLY_EXPECTED)
+        async with asyncio.timeout(PATIENCE):
+            while not agent.requests.asked:
+                await asyncio.sleep(0.005)
+        assert (found, agent.requests.asked) == ([], [("refresh",)])
 
 
 async def test_limits_calls_that_end_by_an_error_no_longer_count(bus: Bus) -> None:
@@ -300,15 +341,31 @@ async def test_what_root_says_of_links_is_heard_whatever_others_do(kind: str, mo
             assert heard == [("set_link_relays", 7, [f"192.0.2.{number}"]) for number in range(20)]
 
 
-async def test_what_waits_of_others_is_not_in_the_way_of_link_relays_where_no_policy_judges(
+async def test_what_waits_for_the_bus_to_name_its_user_has_others_wait_and_refused_by_nobody(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whose a call is, is not known before: a flood of new connections had root's `Refresh` refused."""
     async with serving(bus) as agent, clients(bus, 0) as (root,):
-        never = asyncio.Event()
-        monkeypatch.setattr(agent.calls._callers, "_ask", lambda _: never.wait())
-        while agent.calls._callers.learn(f":1.{len(agent.calls)}", lambda _: None):
-            pass
-        head, _ = await root.ask(PATH, INTERFACE, "Refresh", destination=NAME)
-        assert head.error_name == LIMITS_EXCEEDED
-        head, body = await root.ask(PATH, INTERFACE, "RevertLink", "i", 3, destination=NAME)
-        assert head.kind == wire.RETURN, body
+        gate = asyncio.Event()
+        ask = agent.calls._callers._ask
+
+        async def late(sender: str) -> int | None:
+            await gate.wait()
+            return await ask(sender)
+
+        monkeypatch.setattr(agent.calls._callers, "_ask", late)
+        while not agent.calls._callers.full:
+            assert agent.calls._callers.learn(f":1.{1000 + len(agent.calls)}", lambda _: None)
+        serials = [
+            await root.call(PATH, INTERFACE, "Refresh", destination=NAME),
+            await root.call(PATH, INTERFACE, "RevertLink", "i", 3, destination=NAME),
+        ]
+        assert agent.connection._bus is not None
+        async with asyncio.timeout(PATIENCE):
+            while not agent.connection._bus._held:
+                await asyncio.sleep(0)
+        assert len(agent.calls) == ENOUGH
+        gate.set()
+        for serial in serials:
+            head, body = await root.reply(serial)
+            assert head.kind == wire.RETURN, body

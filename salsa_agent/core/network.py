@@ -144,7 +144,7 @@ class Network:
     def leave(self) -> list[Command]:
         """The network changed: what a NAT said on the old one is void."""
         commands = self.external.reset()
-        if self._facts is not None and self._servers is not None:
+        if commands and self._facts is not None and self._servers is not None:
             self.inputs = self._make_inputs(self._facts, self._servers)
         return commands
 

@@ -45,7 +45,7 @@ class DrivenEngine:
     """An engine that hears of this host's network and has its questions asked and its relays spoken to.
 
     What it publishes, and to whom, is for its owner: `on_event` sees each event before the engine does, `on_command`
-    each command before a driver does. Neither may raise. The owner runs its parts.
+    each command after the drivers. Neither may raise. The owner runs its parts.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class DrivenEngine:
     ) -> None:
         self.identity = machine_identity()
         self.engine = Engine(settings, self.identity, seed=time.time_ns())
-        self.loop = EngineLoop(self.engine, self._execute, SleepClock().slept)
+        self.loop = EngineLoop(self.engine, self._execute, on_command, SleepClock().slept)
         self.resolver = Resolver(settings.dns)
         self.system_bus = SystemBus()
-        self._on_event, self._on_command = on_event, on_command
+        self._on_event = on_event
         self._ignore = settings.network.ignore
         self._facts: NetworkFacts | None = None
         self._verifier = Verifier(settings.verify)
@@ -131,7 +131,6 @@ class DrivenEngine:
     # --- commands
 
     def _execute(self, command: Command) -> None:
-        self._on_command(command)
         match command:
             case Ask(question):
                 self._work.ask(question)

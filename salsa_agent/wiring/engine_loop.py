@@ -16,13 +16,24 @@ log = logging.getLogger("salsa-agent")
 class EngineLoop:
     """What is posted within one turn of the event loop is one batch for the engine; its commands go to `execute`.
 
+    `tell` is given them as well, in the same order, but after the tasks that `execute` began have taken their first
+    step: questions are on their way before followers hear of the round.
+
     `slept`: whether the machine was suspended since it was last asked. Whatever wakes the engine after that, it hears
     `Resumed` first: logind may be absent, or say so only later.
     """
 
-    def __init__(self, engine: Engine, execute: Callable[[Command], None], slept: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        execute: Callable[[Command], None],
+        tell: Callable[[Command], None],
+        slept: Callable[[], bool],
+    ) -> None:
         self._engine = engine
         self._execute = execute
+        self._tell = tell
+        self._untold: list[Command] = []
         self._slept = slept
         self._events: list[Event] = []
         self._scheduled = False
@@ -35,9 +46,10 @@ class EngineLoop:
         self._schedule()
 
     def post_now(self, event: Event) -> None:
-        """Have the engine handle this event, and its commands executed, before this returns."""
+        """Have the engine handle this event, and its commands executed and told, before this returns."""
         self._events.append(event)
         self._turn()
+        self._tell_all()
 
     def stop(self) -> None:
         """Nothing is handled any more."""
@@ -59,9 +71,17 @@ class EngineLoop:
             events.insert(0, Resumed())
         if Resumed() in events:
             log.info("back from suspend: everything is asked again")
-        for command in self._engine.handle(events, clock()):
+        commands = self._engine.handle(events, clock())
+        for command in commands:
             self._execute(command)
+        self._untold += commands
+        asyncio.get_running_loop().call_soon(self._tell_all)  # after the tasks that `execute` has begun
         self._set_timer(self._engine.wake_at)
+
+    def _tell_all(self) -> None:
+        commands, self._untold = self._untold, []
+        for command in commands if not self._stopped else ():
+            self._tell(command)
 
     def _set_timer(self, when: float | None) -> None:
         if self._timer is not None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentParser
+from compileall import compile_dir
 from pathlib import Path
 
 from benchmarks import latency, plot, process, report, service, storm
 from benchmarks.figures import FULL, QUICK, Counts, Table
 
 HERE = Path(__file__).parent
+AGENT = HERE.parent / "salsa_agent"
 
 
 class Results:
@@ -64,6 +66,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few of each: does it work?")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
+    if not compile_dir(AGENT, quiet=1):  # an installed package has bytecode; Python may be told to write none
+        parser.error(f"{AGENT} cannot be compiled")
     Results(given.tools, given.out, QUICK if given.quick else FULL).measure()
 
 

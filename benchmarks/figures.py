@@ -19,7 +19,7 @@ class Counts:
     events: int  # addresses of one peer in one round
     slow_events: int  # of those that take or need long
     cases: tuple[str, ...]  # more than one address, for the agent and the floor
-    delays: tuple[float, ...]  # of the DNS, seconds; some things are measured with the first only
+    delays: tuple[float, ...]  # of the DNS, seconds; some things are measured with the first only, and long ones once
     starts: int
     idle: float  # seconds
     rest: float  # seconds until the agent's budgets are full
@@ -33,7 +33,7 @@ class Counts:
 
 FULL = Counts(
     noise=2000, rounds=3, events=10, slow_events=3, cases=(TEN, AGAIN), delays=(0.0, 0.02, 0.1), starts=7, idle=20.0,
-    rest=2.0, storms=((1000, 50), (5000, 3), (10000, 2)), reads=1.5, lookups=5000, sizes=(1, 10, 100, 1000, 10000),
+    rest=2.0, storms=((1000, 50), (5000, 3)), reads=1.5, lookups=5000, sizes=(1, 10, 100, 1000, 10000),
     links=(1, 10, 100), relays=(1, 8, 32, 64),
 )  # fmt: skip
 QUICK = Counts(
@@ -43,14 +43,30 @@ QUICK = Counts(
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Bound:
+    """What the libraries may cost, and what was measured of it."""
+
+    what: str
+    limit: str
+    measured: str
+    reached: bool
+
+
+def at_most(what: str, limit: float, measured: float, *, digits: int = 2) -> Bound:
+    """A bound that is reached up to this number, as it is shown."""
+    return Bound(what, f"at most {limit:g}", f"{measured:.{digits}f}", round(measured, digits) <= limit)
+
+
 @dataclass
 class Table:
-    """One table of the results. `note` stands below it."""
+    """One table of the results. `note` stands below it; `bounds` are those on what is in it."""
 
     title: str
     head: Sequence[str]
     rows: list[Sequence[str]] = field(default_factory=list)
     note: str = ""
+    bounds: list[Bound] = field(default_factory=list)
 
 
 class Progress(Protocol):

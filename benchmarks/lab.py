@@ -21,6 +21,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 LINK = "up0"
 SERVER = "127.0.0.1"
 RELAY = "203.0.113.10"
+SERVERS = "198.18.0.0/16"  # nameserver.c: each network has a mail server of its own, since one is spoken to seldom (D1)
 HIDDEN = "169.254.1.1"  # an address that does not count: with its last one a link would lose its routes
 PATIENCE = 30.0
 RTMGRP_IPV4_IFADDR = 0x10  # linux/rtnetlink.h
@@ -57,7 +58,9 @@ class Lab:
                 space.sysctl("net/ipv6/conf/default/addr_gen_mode", 1)
             veth(self.host, LINK, self.far, "down0")
             self.host.batch([f"addr add {HIDDEN}/32 dev {LINK}", f"route add {RELAY}/32 dev {LINK}"])
+            self.host.batch([f"route add {SERVERS} via {RELAY} dev {LINK}"])
             self.far.batch([f"addr add {RELAY}/32 dev down0", f"route add {HIDDEN}/32 dev down0"])
+            self.far.batch([f"route add local {SERVERS} dev lo"])  # whatever it is asked for there, it is
             resolver = Path("/etc/netns", self.host.name, "resolv.conf")  # `ip netns exec` lays it over the host's
             resolver.parent.mkdir(parents=True)
             stack.callback(shutil.rmtree, resolver.parent)
@@ -69,7 +72,7 @@ class Lab:
             self._counter = self.directory / "questions"
             given = (SERVER, "53", str(round(self._delay * 1e6)), str(self._counter), str(self._exchanges))
             self.start([self.tool("nameserver"), *given], ready="ready")
-            relay = [sys.executable, "-m", "tests.lab.smtpserver", "--listen", RELAY, "--port", "25"]
+            relay = [sys.executable, "-m", "tests.lab.smtpserver", "--listen", "0.0.0.0", "--port", "25"]
             self.start(relay, ready="listening", where=self.far)
             self._stack = stack.pop_all()
         return self

@@ -9,9 +9,10 @@ from statistics import median
 
 from benchmarks.dispatchers import LINK as ITS_LINK
 from benchmarks.dispatchers import NETWORKD, NETWORKMANAGER, Dispatcher
-from benchmarks.figures import AGAIN, TEN, Counts, Progress, Table, both, p99, times
+from benchmarks.figures import AGAIN, TEN, Counts, Progress, Table, at_most, both, p99, times
 from benchmarks.lab import AGENT, FLOOR, LEAN, LINK, NAIVE, RELAY, RULED, SHELL, VERIFYING, Lab, Peer, running
 
+BOUNDED = (0.0, 0.02)  # delays of the DNS, seconds, for which there is a bound
 ONE = "one address"
 ALONE = "the relay alone: connect, greeting, EHLO"
 FIRST, SECOND = "first address of its link", "second address of its link"
@@ -118,6 +119,10 @@ class Latency:
             else:
                 row += ["none came", "", "", ""]
             table.rows.append(row)
+        if delay in BOUNDED and (seen := self.values[AGENT.label, delay, ONE].seen):
+            over = median(seen) - _trips(AGENT.label) * delay * 1000
+            what = f"address to signal, ms over {_trips(AGENT.label)} round trips of {delay * 1000:g} ms to the DNS"
+            table.bounds.append(at_most(what, 5, over))
         alone = self.alone[delay]
         table.rows.append([ALONE, both(alone), "", f"{p99(alone) / median(alone):.1f}", ""])
         notes = [self._verification(delay), *(f"{label} does not run here." for label in self.absent)]
@@ -144,7 +149,7 @@ def measure(tools: Path, counts: Counts, progress: Progress) -> tuple[list[Table
     """The tables, and the values by peer and delay for the plot."""
     latency = Latency(tools, counts, progress)
     for delay in counts.delays:
-        for _ in range(counts.rounds):
+        for _ in range(counts.rounds if delay in BOUNDED else 1):
             latency.round(delay)
     tables = [latency.table(delay) for delay in counts.delays]
     tables[0].note += (

@@ -7,10 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
-from benchmarks.figures import Counts, Progress, Table, both
+from benchmarks.figures import Bound, Counts, Progress, Table, at_most, both
 from benchmarks.lab import AGENT, FLOOR, LINK, NAIVE, TINY, Lab, Peer, running, until
 from benchmarks.process import cpu, memory
 
+CPU_BOUNDED = 5000  # addresses that come and go, for which there is a bound of the CPU's time
 STAYS, BASE = "10.0.0.7/32", "mx-0-0.relay.test"  # the address that stays, and its relay
 OVERRUN = "more network changes than the netlink socket could hold"  # what the agent logs then
 
@@ -64,11 +65,22 @@ def measure(tools: Path, counts: Counts, progress: Progress) -> list[Table]:
                     progress(f"storm, {size} addresses come and go, {peer.label}, {n + 1} of {runs}")
                     seen.append(Storm(lab, peer, size, counts.rest))
             table.rows.append(_row(f"{peer.label}, {size} come and go = {2 * size} changes", seen))
+            if peer is AGENT:
+                table.bounds += _bounds(size, seen)
     table.note = (
         "Median / p99 or greatest. The base address stays, and is to win. Overruns: how often the agent found that the "
         "kernel had more to tell than its receive buffer held, at most; the others do not say."
     )
     return [table]
+
+
+def _bounds(size: int, seen: list[Storm]) -> list[Bound]:
+    right, number = sum(storm.right for storm in seen), len(seen)
+    what = f"storms of {2 * size} changes that end right"
+    bounds = [Bound(what, f"all of {number}", f"{right} of {number}", right == number)]
+    if size == CPU_BOUNDED:
+        bounds.append(at_most(f"CPU for {2 * size} changes, s", 1.5, max(storm.cpu for storm in seen)))
+    return bounds
 
 
 def _row(label: str, seen: list[Storm]) -> list[str]:

@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import latency, plot, storm
-from benchmarks.figures import QUICK, both, p99, times
+from benchmarks import latency, plot, report, storm
+from benchmarks.figures import QUICK, Table, at_most, both, p99, times
 from salsa_agent.core.model import RelayKey
 from salsa_agent.core.settings import Verify
 from salsa_agent.smtp.verifier import Verifier
@@ -27,7 +27,17 @@ from tests.lab.smtpserver import SmtpServer
 def test_a_quick_run_writes_every_table_and_plot(tmp_path: Path) -> None:
     done = run("bench", "--quick", "--out", str(tmp_path))
     results = (tmp_path / "results.md").read_text()
-    for title in ("Event to signal, 20 ms", "Start", "Size and idleness", "Storms", "D-Bus reads", "Postfix", "Growth"):
+    assert re.search(r"^\| RSS, MiB \| at most 42 \| [\d.]+ \| ", results, re.MULTILINE)
+    for title in (
+        "The bounds",
+        "Event to signal, 20 ms",
+        "Start",
+        "Size and idleness",
+        "Storms",
+        "D-Bus reads",
+        "Postfix",
+        "Growth",
+    ):
         assert f"### {title}" in results
     lean = ("lean Python", "lean Python by the rules")
     for peer in ("C floor", *lean, "salsa-agent", "salsa-agent, verifying", "naive stack", "shell loop"):
@@ -48,6 +58,17 @@ def test_a_quick_run_writes_every_table_and_plot(tmp_path: Path) -> None:
         assert f"]({picture})" in results
         ElementTree.parse(tmp_path / picture)
     assert "storm, 50 addresses come and go, salsa-agent" in done.stderr  # its progress
+
+
+def test_the_report_says_which_bounds_are_reached() -> None:
+    measured = Table("Start", ("",), bounds=[at_most("kept", 5, 5.004), at_most("not kept", 5, 5.006)])
+    assert report.bounds([measured, Table("Others", ("",))]).rows == [
+        ("kept", "at most 5", "5.00", "reached"),
+        ("not kept", "at most 5", "5.01", "**not reached**"),
+    ]
+    right, wrong = (cast(storm.Storm, SimpleNamespace(right=right, cpu=1.6)) for right in (True, False))
+    assert [one.reached for one in storm._bounds(1000, [right, right])] == [True]
+    assert [one.reached for one in storm._bounds(5000, [right, wrong])] == [False, False]
 
 
 def test_what_verification_adds_is_told_beside_what_the_relay_takes(tmp_path: Path) -> None:

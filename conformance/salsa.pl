@@ -1,5 +1,5 @@
 #!/usr/bin/perl
-# A second implementation of SALSA, for one decision: rules A1 to A4, B1 to B7, C1 to C9 and D2 to D4 of docs/rules.md.
+# A second implementation of SALSA, for one decision: rules A1 to A4, B1 to B8, C1 to C9 and D2 to D4 of docs/rules.md.
 #
 #     perl salsa.pl FILE...
 #
@@ -158,17 +158,47 @@ sub climb {    # B1 to B7: the outcome of an address, and the records of the lev
     @levels = grep { $_ <= 64 } @levels if $address->{temporary};
     return if !@levels;
     my @names = map { reverse_name($address->{ip}, $_) } @levels;
-    $tree{$_} ||= [ask($_, 'MX')] for @names;
+    my @services = $config->{'dns.srv'} ? qw(_submissions._tcp. _submission._tcp.) : ();    # B8
+    for my $name (@names) {
+        $tree{$name} ||= [ask($name, 'MX')];
+        $tree{$_} ||= [ask($_, 'SRV')] for map { "$_$name" } @services;
+    }
     my %evidence = (address => text($address->{ip}), outcome => 'none');
     for my $place (0 .. $#levels) {
         my ($outcome, @records) = @{ $tree{ $names[$place] } };
-        if ($outcome eq 'failed') { $failing = 1; $evidence{outcome} = 'failed' }
+        my ($srv_failed, @targets);
+        for my $service (0 .. $#services) {
+            my $name = "$services[$service]$names[$place]";
+            my ($said, @srv) = @{ $tree{$name} };
+            $srv_failed = 1 if $said eq 'failed';
+            next if $said ne 'found' || @srv == 1 && $srv[0] =~ /\s\.$/;
+            push @targets, map { exchange_of($name, $service, split) } @srv;
+        }
+        $failing = 1 if $srv_failed;
+        if (@targets) {
+            @evidence{qw(outcome level name)} = ('found', $levels[$place], $targets[0]{name});
+            return \%evidence, @targets;
+        }
+        $failing = 1 if $outcome eq 'failed';
+        $evidence{outcome} = 'failed' if $outcome eq 'failed' || $srv_failed;
         next if $outcome ne 'found';
         $evidence{outcome} = @records == 1 && $records[0] =~ /^0+\s+\.$/ ? 'refused' : 'found';
         @evidence{qw(level name)} = ($levels[$place], $names[$place]);
-        return \%evidence, $evidence{outcome} eq 'found' ? @records : ();
+        return \%evidence if $evidence{outcome} eq 'refused';
+        return \%evidence, map { my ($preference, $host) = split; exchange_of($names[$place], 0, $preference, 0, undef, $host) } @records;
     }
     return \%evidence;
+}
+
+sub before {    # C1, B8: whether the first is better; in what is alike any order of one's own will do
+    my ($one, $other) = @_;
+    return ($one->{preference} <=> $other->{preference} || $one->{service} <=> $other->{service}) < 0;
+}
+
+sub exchange_of {    # one record of a level's set; of an MX record it has no port
+    my ($name, $service, $preference, $weight, $port, $host) = @_;
+    $host = lc($host) =~ s/\.$//r;
+    return { name => $name, service => $service, preference => $preference, port => $port, host => $host };
 }
 
 # --- C: the relay list -----------------------------------------------------------------------------------------------
@@ -244,30 +274,35 @@ sub solve {
             my $rule = grep({ $own{$_} || $own{ leads_to($_) } } @ips) ? 'C4' : !@good ? 'C3' : !policy_allows($name, 0, $config) ? 'C7' : '';
             $rule ? push @dropped, "$name $rule" : $add->($name, $on_port, 'link', @good);
         }
-        my %best;
-        for (@records) {
-            my ($preference, $exchange) = split;
-            $exchange = lc($exchange) =~ s/\.$//r;
-            if ($exchange eq '') { push @dropped, '. B7' }
-            elsif (!is_host_name($exchange)) { push @dropped, "$exchange C2" }
-            elsif (!defined $best{$exchange} || $preference < $best{$exchange}) { $best{$exchange} = $preference }
+        my %best;    # C1, B8: by host and port
+        for my $one (@records) {
+            my $host = $one->{host};
+            my $is_srv = defined $one->{port};
+            if ($host eq '') { push @dropped, $is_srv ? '. B8' : '. B7'; next }
+            if (!is_host_name($host)) { push @dropped, "$host C2"; next }
+            if ($is_srv && !$one->{port}) { push @dropped, "$host B8"; next }
+            my $known = $best{"$host " . ($one->{port} // $port)};
+            $best{"$host " . ($one->{port} // $port)} = $one if !$known || before($one, $known);
         }
-        my @exchanges = sort { $best{$a} <=> $best{$b} || $a cmp $b } keys %best;    # C1: any order of one's own
-        push @dropped, map { "$_ C5" } splice @exchanges, 32 if @exchanges > 32;
+        my @exchanges = sort { before($a, $b) ? -1 : before($b, $a) ? 1 : $a->{host} cmp $b->{host} } values %best;
+        push @dropped, map { "$_->{host} C5" } splice @exchanges, 32 if @exchanges > 32;
         my ($self, @usable);
-        for my $name (@exchanges) {
+        for my $one (@exchanges) {
+            my $name = $one->{host};
             if (!$looked_up{$name} && keys %looked_up >= 64) { push @dropped, "$name C5"; next }
             $looked_up{$name} = 1;
             my @ips = look_up($name);
-            $self //= $best{$name} if grep { $own{$_} || $own{ leads_to($_) } } @ips;
+            $self //= $one->{preference} if grep { $own{$_} || $own{ leads_to($_) } } @ips;
             my @good = grep { is_spoken_to($_, $link, $config, @all) } @ips;
-            @good ? push @usable, [$name, @good] : push @dropped, "$name C3";
+            @good ? push @usable, [$one, @good] : push @dropped, "$name C3";
         }
         for (@usable) {
-            my ($name, @good) = @$_;
-            my $authenticated = $authenticated{ $evidence->{name} } && $authenticated{$name};
-            my $rule = defined $self && $best{$name} >= $self ? 'C4' : policy_allows($name, $authenticated, $config) ? '' : 'C7';
-            $rule ? push @dropped, "$name $rule" : $add->($name, $port, 'dns', splice @good, 0, 16);
+            my ($one, @good) = @$_;
+            my $name = $one->{host};
+            my $authenticated = $authenticated{ $one->{name} } && $authenticated{$name};
+            my $barred = defined $self && $one->{preference} >= $self;
+            my $rule = $barred ? 'C4' : policy_allows($name, $authenticated, $config) ? '' : 'C7';
+            $rule ? push @dropped, "$name $rule" : $add->($name, $one->{port} // $port, 'dns', splice @good, 0, 16);
         }
     }
     my $last_resort;
@@ -286,6 +321,7 @@ sub solve {
         addresses => [map { text($_->{ip}) } @addresses],
         outcomes => \@evidence,
         asked_mx => [keys %{ $asked{MX} }],
+        asked_srv => [keys %{ $asked{SRV} }],
         asked_hosts => [keys %hosts],
         asked_once => !grep({ $_ > 1 } keys %once) ? \1 : \0,
         relays => [map { shown($_) } @relays],

@@ -29,6 +29,7 @@ OPTIONS: tuple[tuple[str, Any, float], ...] = (
     ("verify.enabled", False, 0.1),
     ("network.ignore", ["w*"], 0.1),
     ("network.ipv6_levels", [], 0.1),
+    ("dns.srv", True, 0.5),
 )
 
 
@@ -99,6 +100,14 @@ def _zones(rng: Random, addresses: list[str]) -> Vector:
             choices: list[Any] = [{"MX": records}, {"MX": ["0 ."]}, "SERVFAIL", {"CNAME": "alias.hookup.net."}, {}]
             if rng.random() < 0.5:
                 zones[name_at(ip, level)] = rng.choices(choices, (6, 2, 1, 1, 2))[0]
+            for service in ("_submissions._tcp", "_submission._tcp"):
+                if rng.random() < 0.2:
+                    targets = [
+                        f"{place} 1 {rng.choice([0, 25, 465, 587, 587])} {name}."
+                        for place, name in enumerate(_some(rng, [*EXCHANGES, ""], 4))
+                    ]
+                    said: Any = rng.choice([{"SRV": targets}, {"SRV": targets}, {"SRV": ["0 0 0 ."]}, "SERVFAIL", {}])
+                    zones[f"{service}.{name_at(ip, level)}"] = said
     for name in (*EXCHANGES, "smtp.clear.net.nz"):
         node: Vector = {"A": rng.sample(USUAL * 4 + ODD4, 2)} if rng.random() < 0.8 else {}
         if rng.random() < 0.4:

@@ -103,7 +103,7 @@ def _advice(bus: str) -> str:
     """What to do where no agent was found on this bus: a private one of this user's is named."""
     private = [address for address in private_buses() if address != bus]
     if private:
-        return f"you have one on a bus of its own: --bus {private[0]}"
+        return f"you have one on a bus of its own: {' or '.join(f'--bus {address}' for address in private)}"
     return _ADVICE
 
 

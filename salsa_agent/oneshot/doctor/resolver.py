@@ -64,14 +64,19 @@ def _of_server(probe: Probe, *, alone: bool) -> Iterator[Finding]:
 
 
 def _stub(scene: Scene) -> Iterator[Finding]:
-    """A server on this host that says without a SOA record that a reverse name is not there, other names with one."""
+    """A server on this host that does not ask the network for some reverse names.
+
+    It says without a SOA record that the name is not there, of other names with one: the stub of systemd-resolved does
+    so with addresses of the hosts file (rule F1), dnsmasq with private ones.
+    """
     asks_others = {server_text(one.server) for one in scene.probes if one.answer.ttl is not None}
     seen: set[str] = set()
     for one in scene.asked:
         server = one.answer.server
-        local = any(server_text(at) == server and ip_address(at.address).is_loopback for at in one.question.servers)
-        itself = one.level is not None and one.answer.outcome is Outcome.NONE and one.answer.ttl is None
-        if local and itself and server in asks_others and server not in seen:
+        at = next((at for at in one.question.servers if server_text(at) == server), None)
+        if at is None or one.level is None or one.answer.outcome is not Outcome.NONE or server in seen:
+            continue
+        if ip_address(at.address).is_loopback and one.answer.ttl is None and server in asks_others:
             seen.add(server)
             yield Finding(
                 Severity.WARNING,

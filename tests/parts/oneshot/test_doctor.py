@@ -246,15 +246,15 @@ def test_a_server_that_knows_the_zones_of_the_site_alone_is_no_fault(sound: Scen
     assert codes(replace(sound, probes=(Probe(SERVER, refuses),))) == []
 
 
-STUB = Server("127.0.0.53")
+LOCAL = Server("127.0.0.53")
 
 
 @pytest.mark.parametrize(
     ("server", "own", "random", "itself"),
     [
-        (STUB, None, 300, True),
-        (STUB, 300, 300, False),  # it asked the network
-        (STUB, None, None, False),  # nobody sends a SOA record here
+        (LOCAL, None, 300, True),
+        (LOCAL, 300, 300, False),  # it asked the network
+        (LOCAL, None, None, False),  # nobody sends a SOA record here
         (SERVER, None, 300, False),  # the site's own server may well
     ],
 )

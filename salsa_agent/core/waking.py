@@ -20,7 +20,8 @@ def _times(parts: Parts, phase: Phase, offline_until: float | None, now: float) 
     if phase is Phase.OFFLINE:
         yield offline_until if offline_until is not None and offline_until > now else None
     elif phase is Phase.STARTING or current is None:
-        yield parts.rounds.start_at(waiting, now) if waiting else None
+        known = parts.network.inputs is not None  # if not, what is read will call
+        yield parts.rounds.start_at(waiting, now) if waiting and known else None
     else:
         if phase is Phase.DECIDED:
             yield parts.rounds.start_at(waiting, now) if waiting else parts.cache.due(current.depends_on)

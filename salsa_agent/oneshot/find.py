@@ -44,10 +44,13 @@ async def find(settings: Settings, seconds: float, *, sender: str = "", everythi
 
 
 def is_decided(said: Publication, place: int | None) -> bool:
-    """Whether the best relay is known: that of the list of C6, or that of the sender at this place."""
+    """Whether the best relay is known: that of the list of C6, or that of the sender at this place.
+
+    While the state is `resolving`, what is published of either may be from before a change.
+    """
     if place is None:
         return said.state not in (State.STARTING, State.RESOLVING)
-    return len(said.senders) > place and said.senders[place].decided
+    return said.state is not State.RESOLVING and len(said.senders) > place and said.senders[place].decided
 
 
 class Search:

@@ -5,10 +5,12 @@ from ipaddress import ip_address
 
 import pytest
 
+from salsa_agent.core.engine import Engine
 from salsa_agent.core.events import (
     Answered,
     ExternalAddressFound,
     FactsRead,
+    LinkRelaysSet,
     RefreshAsked,
     Resumed,
     ServersRead,
@@ -592,3 +594,13 @@ def test_e1_what_changes_while_a_round_verifies_waits_for_the_next_one() -> None
     assert world.state == "ready"
     world.speak("1.113.0.203.in-addr.arpa")
     assert world.outcomes == ["found", "none"]
+
+
+@pytest.mark.parametrize("known", [[], [ServersRead(VIEW)], [FactsRead(facts("165.154.15.1"))]])
+def test_e3_nothing_wakes_the_engine_before_kernel_and_servers_are_known(known: list[ServersRead | FactsRead]) -> None:
+    """It would be called again and again: it can do nothing until they are read."""
+    engine = Engine(Settings(), b"machine")
+    engine.handle([LinkRelaysSet(()), *known], 1000.0)
+    assert engine.wake_at is None
+    engine.handle([ServersRead(VIEW), FactsRead(facts("165.154.15.1"))], 1001.0)
+    assert engine.wake_at is not None

@@ -14,7 +14,8 @@ import pytest
 
 from salsa_agent import __version__
 from tests.lab.booted import Booted
-from tests.lab.run import PROJECT, run
+from tests.lab.package import copy_project, debian_package
+from tests.lab.run import PROJECT
 from tests.lab.site import HOST, RELAY, SERVER, Site
 
 OBJECT = ("org.salsa.Agent1", "/org/salsa/Agent1", "org.salsa.Agent1")
@@ -30,29 +31,19 @@ FIND = f"find / -xdev {PRUNED} -o -print | iconv -c -f UTF-8 -t UTF-8"
 pytestmark = [pytest.mark.timeout(300), pytest.mark.needs("boot")]
 
 
-def copy(tree: Path) -> None:
-    """The project, without its tests."""
-    shutil.copytree(
-        PROJECT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
-    )
-
-
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tree = tmp_path_factory.mktemp("deb") / "tree"
-    copy(tree)
-    run("deb", cwd=tree)
-    return tree / f"dist/salsa-agent_{__version__}_all.deb"
+    return debian_package(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def newer(package: Path) -> Path:
+def newer(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same package as its own successor."""
-    tree = package.parent / "unpacked"
+    tree = tmp_path_factory.mktemp("newer") / "unpacked"
     subprocess.run(["dpkg-deb", "--raw-extract", str(package), str(tree)], check=True, timeout=60)
     control = tree / "DEBIAN/control"
     control.write_text(control.read_text().replace(f"Version: {__version__}", "Version: 99"))
-    built = package.parent / "newer.deb"
+    built = tree.parent / "newer.deb"
     subprocess.run(
         ["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", str(tree), str(built)], check=True, timeout=60
     )
@@ -99,6 +90,7 @@ def test_deb_needs_no_certain_python_and_no_architecture(package: Path) -> None:
     assert "Architecture: all" in said
     assert "python3 (>= 3.11)" in said
     assert "python3 (<<" not in said
+    assert "python3-" not in said, "a library comes along, and is no dependency"
     listed = subprocess.run(["dpkg-deb", "-c", str(package)], check=True, capture_output=True, text=True).stdout
     assert "cpython" not in listed
     assert ".so" not in listed
@@ -106,7 +98,7 @@ def test_deb_needs_no_certain_python_and_no_architecture(package: Path) -> None:
 
 def test_deb_is_built_without_a_network_and_to_the_same_bytes(package: Path, tmp_path: Path) -> None:
     tree = tmp_path / "elsewhere"
-    copy(tree)
+    copy_project(tree)
     build = "umask 077; exec unshare --net ./run deb"
     environment = {**os.environ, "SALSA_VENV": sys.prefix, "SALSA_CACHE": str(PROJECT / "build"), "TZ": "Asia/Tokyo"}
     subprocess.run(["sh", "-c", build], cwd=tree, check=True, env=environment, timeout=240)
@@ -162,7 +154,7 @@ def checkout(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     root = files / "root"
     root.mkdir(mode=0o700)
     shutil.copy(package, root / "salsa.deb")
-    copy(root / "project")
+    copy_project(root / "project")
     (root / "venv/bin").mkdir(parents=True)
     (root / "venv/bin/python").symlink_to("/usr/bin/python3")
     for libraries in (PROJECT / "build").glob("libraries-*"):

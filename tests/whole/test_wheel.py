@@ -16,6 +16,7 @@ import pytest
 from packaging.metadata import Metadata
 
 from salsa_agent import __version__
+from tests.lab.package import build_dist, versioned
 from tests.lab.run import PROJECT
 
 pytestmark = pytest.mark.timeout(300)
@@ -24,32 +25,12 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that are under version control, or would be, without what builds leave behind."""
-    tree = tmp_path_factory.mktemp("source") / "tree"
-    tree.mkdir()
-    listed = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60).stdout
-    for name in filter(None, names.split("\0")):
-        if (PROJECT / name).is_file():
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            (tree / name).write_bytes((PROJECT / name).read_bytes())
-            (tree / name).chmod((PROJECT / name).stat().st_mode & 0o755)
-    return tree
-
-
-def build(tree: Path, kind: str, to: Path) -> Path:
-    """Build a `wheel` or an `sdist` with the tests' own setuptools; its file."""
-    words = f"from setuptools.build_meta import build_{kind} as build; import sys; print(build(sys.argv[1]))"
-    to.mkdir(exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-c", words, str(to)], cwd=tree, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return to / done.stdout.splitlines()[-1]
+    return versioned(tmp_path_factory.mktemp("source") / "tree")
 
 
 @pytest.fixture(scope="module")
 def wheel(source: Path) -> Path:
-    return build(source, "wheel", source.parent / "dist")
+    return build_dist(source, "wheel", source.parent / "dist")
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +153,7 @@ def test_install_files_says_what_is_in_its_way(installed: Path, tmp_path: Path) 
 
 
 def test_the_source_distribution_is_the_whole_tree(source: Path) -> None:
-    archive = build(source, "sdist", source.parent / "dist")
+    archive = build_dist(source, "sdist", source.parent / "dist")
     with tarfile.open(archive) as opened:
         got = {name.partition("/")[2] for name in opened.getnames()}
     files = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}

@@ -1,0 +1,61 @@
+"""What is built of this tree, for tests that install it: the Debian package, the wheel, the source distribution."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from salsa_agent import __version__
+from tests.lab.run import PROJECT, run
+
+
+def copy_project(tree: Path) -> None:
+    """The project, without its tests."""
+    shutil.copytree(
+        PROJECT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
+    )
+
+
+def debian_package(factory: pytest.TempPathFactory) -> Path:
+    """The package that `./run deb` builds, in a copy of the tree; one build for all processes of this run."""
+    common = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+    directory = factory.getbasetemp().parent / f"deb-{common}" if common else factory.getbasetemp() / "deb"
+    directory.mkdir(exist_ok=True)
+    built = directory / f"tree/dist/salsa-agent_{__version__}_all.deb"
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not built.exists():
+            shutil.rmtree(directory / "tree", ignore_errors=True)
+            copy_project(directory / "tree")
+            run("deb", cwd=directory / "tree")
+    return built
+
+
+def versioned(tree: Path) -> Path:
+    """A copy of the files that are under version control, or would be, without what builds leave behind."""
+    tree.mkdir()
+    listed = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60).stdout
+    for name in filter(None, names.split("\0")):
+        if (PROJECT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_bytes((PROJECT / name).read_bytes())
+            (tree / name).chmod((PROJECT / name).stat().st_mode & 0o755)
+    return tree
+
+
+def build_dist(tree: Path, kind: str, to: Path) -> Path:
+    """Build a `wheel` or an `sdist` with the tests' own setuptools; its file."""
+    words = f"from setuptools.build_meta import build_{kind} as build; import sys; print(build(sys.argv[1]))"
+    to.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-c", words, str(to)], cwd=tree, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return to / done.stdout.splitlines()[-1]

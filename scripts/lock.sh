@@ -6,7 +6,7 @@ temporary
 "$python" -m venv "$work/venv" || fail 1 "a virtual environment could not be made"
 venv=$work/venv
 pip install "pip-tools>=7,<8" || fail 1 "pip-tools could not be installed; is the Python package index within reach?"
-for extra in run test fuzz; do
+for extra in run test fleet fuzz; do
 	case $extra in
 	run) options= ;;
 	*) options="--extra=$extra" ;;

@@ -12,6 +12,8 @@ if is_root; then
 	need_what_there_is $packages
 	# shellcheck disable=SC2046
 	unpack $(sed -n 's/^\([a-z][^ ]*\) .*/\1/p' scripts/test-packages-unpacked)
+	! have mmdebstrap || make_trees
+	ensure_fleet
 elif have dpkg-query; then
 	# shellcheck disable=SC2086
 	missing=$(lacking $packages)

@@ -63,4 +63,5 @@ have() {
 
 . scripts/lib/packages.sh
 . scripts/lib/unpacked.sh
+. scripts/lib/trees.sh
 . scripts/lib/python.sh

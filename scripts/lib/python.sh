@@ -80,6 +80,19 @@ ensure_venv() {
 	printf '%s\n' "$hashes" >"$stamp"
 }
 
+# ensure_fleet: Ansible and its judge, in a virtual environment of their own below $cache
+ensure_fleet() {
+	fleet_lock=requirements/fleet.txt
+	fleet=$cache/fleet-$(cksum <"$fleet_lock" | tr ' ' -)
+	[ ! -e "$fleet/complete" ] || return 0
+	find_python
+	say "installing the libraries of $fleet_lock into $fleet"
+	said=$("$python" -m venv --clear "$fleet" 2>&1 && "$fleet/bin/python" -m pip -qq --disable-pip-version-check --no-input \
+		install --require-hashes --no-deps --only-binary :all: --requirement "$fleet_lock" </dev/null 2>&1) ||
+		fail 1 "the libraries of $fleet_lock could not be installed: $(because "$said"); is the Python package index within reach?"
+	: >"$fleet/complete"
+}
+
 # link_project: the virtual environment runs the program from this directory
 link_project() {
 	site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

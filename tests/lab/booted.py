@@ -1,7 +1,7 @@
-"""A real systemd as PID 1 in namespaces of its own, on an overlay of this machine's root; gone when its block ends.
+"""A real systemd as PID 1 in namespaces of its own, on an overlay of this machine's root or of another tree.
 
-What it changes stays in a tmpfs. It starts in half a second, with a message bus and logind, and no network but `lo`.
-Needs root, cgroup2 and overlayfs.
+What it changes stays in a tmpfs, and is gone when its block ends. It starts in half a second, with a message bus and
+logind, and no network but `lo`. Needs root, cgroup2 and overlayfs.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _OUTER = r"""
 echo 0 >"$1/cgroup.procs"
 shift
 exec setpriv --pdeathsig KILL unshare --pid --fork --kill-child --mount --uts --ipc --net --cgroup \
-    sh -c "$1" sh "$2" "$3" "$4"
+    sh -c "$1" sh "$2" "$3" "$4" "$5"
 """
 
-# sh -c, arguments: scratch directory; a directory whose files are laid over the root; the bus's service
+# sh -c, arguments: scratch directory; a directory whose files are laid over the root; the bus's service; the root
 _INNER = r"""
 set -e
 mount --make-rprivate /
@@ -39,7 +39,7 @@ mount -t tmpfs -o mode=755 tmpfs "$work"
 mkdir "$work/upper" "$work/work" "$root"
 cp -a "$2/." "$work/upper/"
 chmod 755 "$work/upper"
-mount -t overlay -o lowerdir=/,upperdir="$work/upper",workdir="$work/work" overlay "$root"
+mount -t overlay -o lowerdir="$4",upperdir="$work/upper",workdir="$work/work" overlay "$root"
 mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
@@ -79,11 +79,13 @@ exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/system
 class Booted:
     """A machine that runs systemd, for the length of a `with` block.
 
-    `files` is a directory laid over its root (`usr/bin/...`); `bus` is `dbus` or `dbus-broker`.
+    `files` is a directory laid over its root (`usr/bin/...`); `bus` is `dbus` or `dbus-broker`; `root` is another root
+    than this machine's, such as a tree of tests.lab.trees.
     """
 
-    def __init__(self, files: Path | None = None, bus: str = "dbus") -> None:
+    def __init__(self, files: Path | None = None, bus: str = "dbus", root: Path = Path("/")) -> None:
         self._files = files
+        self._root = root
         self._bus = bus
         self._cgroup = _cgroup2() / f"{os.environ.get('SALSA_RUN', 'salsa-lab')}-{secrets.token_hex(4)}"
         self._outer: subprocess.Popen[bytes] | None = None
@@ -101,10 +103,11 @@ class Booted:
         self._cgroup.mkdir()
         try:
             self._outer = subprocess.Popen(
-                ["sh", "-c", _OUTER, "sh", str(self._cgroup), _INNER, str(work), files, f"{self._bus}.service"],
+                ["sh", "-c", _OUTER, "sh", str(self._cgroup), _INNER, str(work), files, f"{self._bus}.service",
+                 str(self._root)],
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
-            )
+            )  # fmt: skip
             self.until(self._is_up, "systemd is up")
         except BaseException:
             self.close()

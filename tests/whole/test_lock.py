@@ -23,7 +23,7 @@ def wanted(extra: str) -> list[Requirement]:
     return [Requirement(name) for name in names]
 
 
-@pytest.mark.parametrize("extra", ["run", "test", "fuzz"])
+@pytest.mark.parametrize("extra", ["run", "test", "fleet", "fuzz"])
 def test_the_lock_holds_what_is_wanted_and_nothing_without_a_hash(extra: str) -> None:
     text = (PROJECT / "requirements" / f"{extra}.txt").read_text()
     pinned = {name: version for name, version, _ in PINNED.findall(text)}

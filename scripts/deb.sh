@@ -19,7 +19,7 @@ case $cache in
 esac
 # the build takes place in a copy of the tree, with this one's virtual environment and libraries
 export SALSA_VENV="$venv" SALSA_CACHE="$cache"
-cp -R run scripts salsa_agent man completions examples systemd dbus networkmanager debian requirements docs conformance pyproject.toml \
+cp -R run scripts salsa_agent man completions examples systemd dbus networkmanager debian requirements docs conformance contrib pyproject.toml \
 	README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE "$built/salsa-agent"
 find "$built/salsa-agent" -depth -type d -name __pycache__ -exec rm -rf {} +
 offline=

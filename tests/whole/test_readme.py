@@ -30,6 +30,8 @@ ELSEWHERE = {  # commands that are run by another test: its file, and words that
     "sudo ./run install": ("whole/test_install.py", "install"),
     "./run uninstall": ("whole/test_install.py", "uninstall"),
     "./run deb": ("whole/test_deb.py", "deb"),
+    "ansible-playbook -i inventory.yml contrib/ansible/playbook.yml": ("whole/test_ansible.py", "ansible-playbook"),
+    "cloud-init schema --config-file user-data.yaml": ("whole/test_cloud_init.py", '"cloud-init", "schema", "--config'),
     "sudo systemctl enable --now salsa-agent": ("whole/test_systemd.py", "systemctl"),
     "systemctl reload salsa-agent": ("whole/test_systemd.py", "reload"),
     "salsactl send-test --to ADDRESS": ("whole/test_doctor.py", "send-test"),
@@ -140,6 +142,11 @@ def test_the_configuration_is_good() -> None:
         extra = "stun_server" if value == '"stun"' else ""
         assert not extra
         config.parse(f"[{table}]\n{name} = {value}\n".encode(), {})
+
+
+def test_the_inventory_is_the_one_that_is_played() -> None:
+    (text,) = (text for kind, text in BLOCKS if kind == "yaml")
+    assert text == (PROJECT / "contrib/ansible/inventory.example.yml").read_text()
 
 
 def test_the_line_for_postfix_is_the_one_that_is_tested() -> None:

@@ -338,6 +338,13 @@ def test_run_package_list_says_why(name: str) -> None:
     assert all(re.fullmatch(r"[a-z0-9.+-]+( units=[\w.,@-]+)? \w.*", line) for line in packages)
 
 
+def test_run_list_of_trees_says_why() -> None:
+    lines = (PROJECT / "scripts/test-trees").read_text().splitlines()
+    trees = [line for line in lines if not line.startswith("#")]
+    assert trees
+    assert all(re.fullmatch(r"[a-z]+ [a-z0-9.+,-]+ \w.* .*", line) for line in trees)
+
+
 def test_run_scripts_pass_shellcheck() -> None:
     scripts = [
         *PROJECT.glob("scripts/**/*.sh"),

@@ -146,7 +146,11 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     package = debian_package(tmp_path_factory)
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet-")))
-        made = Fleet(stack.enter_context(Site("--host-record=smtp.example.net,10.53.0.25")), work, package)
+        made = Fleet(
+            stack.enter_context(Site("--local=/example.net/", "--host-record=smtp.example.net,10.53.0.25")),
+            work,
+            package,
+        )
         files = made.files()
         for release, root in trees.items():
             made.cable(release, stack.enter_context(Booted(files, root=root)))

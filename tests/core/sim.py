@@ -99,6 +99,9 @@ class World:
         self.liars: dict[str, Callable[[], Answer]] = {}  # names whose answer is another one each time
         self.late: Callable[[], float] = lambda: 0.0  # so much later than it wants to, the engine is woken
         self.spoken_to: list[tuple[float, Check]] = []
+        self.of_rounds: list[tuple[float, int, Check]] = []  # the same, each with the number of its round
+        self._round: object = None
+        self._rounds_seen = 0
         self.uncertified: set[str] = set()  # relays whose certificate is not valid
         self.portal: Answer | None = None  # what a captive portal answers to everything; it lets nobody out
         self.silent: set[str] = set()
@@ -211,6 +214,12 @@ class World:
             times.append(self.now)
             assert len(times) <= 20, "more conversations than the server's budget allows"
 
+    def _number_of_round(self) -> int:
+        current = self.engine._rounds.current
+        if current is not self._round:
+            self._round, self._rounds_seen = current, self._rounds_seen + 1
+        return self._rounds_seen
+
     def _came_of(self, check: Check) -> CheckResult:
         if check.tls == "valid" and check.key.host in self.uncertified:
             return NO_CERTIFICATE
@@ -232,6 +241,7 @@ class World:
                 self._contact(command)
                 self.checked.append(command)
                 self.spoken_to.append((self.now, command))
+                self.of_rounds.append((self.now, self._number_of_round(), command))
                 self.conversing[command.serial] = command
                 self.most_conversing = max(self.most_conversing, len(self.conversing))
                 if command.key.host not in self.mute:

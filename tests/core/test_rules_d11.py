@@ -155,6 +155,69 @@ def test_d11_a_conversation_that_was_not_needed_costs_nothing() -> None:
     assert servers.ready_at([second], guest, 0.0) == 0.0
 
 
+def storm(world: World, seconds: float) -> float:
+    """Each half second another address of the host, for so long; how long it took."""
+    begun = world.now
+    while world.now < begun + seconds:
+        world.move("165.154.15.1", f"165.154.15.{int(world.now * 2) % 200 + 2}")
+        world.pass_time(0.5)
+    return world.now - begun
+
+
+def test_d11_the_addresses_of_one_machine_share_a_budget() -> None:
+    """An IPv6 host has a /64 to itself, and a network can name any address of it."""
+    world = World(HOME)
+    names = hosts(8)
+    world.mx(NAME, mx(*(f"{i}:{one}." for i, one in enumerate(names))))
+    for i, one in enumerate(names):
+        world.host6(one, at(f"2001:db8:666::{i + 1}"))
+    world.relays = dict.fromkeys(names, DEAD)
+    world.start("165.154.15.1")
+    took = storm(world, 120)
+    hit = sum(not check.administrator for check in world.checked)
+    assert hit <= 10 + took / 2.5 + 1
+
+
+def test_d11_behind_a_translator_it_is_the_ipv4_address_that_is_hit() -> None:
+    servers, guest = MailServers(), Caller(administrator=False, bounded_by="link:eth0")
+    first, second, victim = (MailServer(ip_address(f"64:ff9b::198.51.100.{n}"), 25) for n in (1, 2, 25))
+    for serial in range(10):
+        servers.reserve(serial, (MailServer(ip_address(VICTIM), 25 + serial),), guest, 0.0)
+    assert servers.ready_at([first, second], guest, 0.0) == 0.0
+    assert servers.ready_at([victim], guest, 0.0) == 2.5
+
+
+def test_d11_on_the_word_of_one_link_60_conversations_at_once_and_then_one_a_second() -> None:
+    world = World(HOME)
+    names = hosts(8)
+    publish(world, names)
+    world.relays = dict.fromkeys(names, DEAD)
+    world.start("165.154.15.1")
+    took = storm(world, 300)
+    assert sum(not check.administrator for check in world.checked) <= 60 + took + 1
+    assert world.best == "smtp.clear.net.nz:25"
+
+
+def test_d11_the_budget_of_a_link_is_no_other_links() -> None:
+    servers = MailServers()
+    first, second = (Caller(administrator=False, bounded_by=f"link:{name}") for name in ("eth0", "wlan0"))
+    for serial in range(60):
+        servers.reserve(serial, (MailServer(ip_address(f"198.51.100.{serial}"), 25),), first, 0.0)
+    other = [MailServer(ip_address("203.0.113.1"), 25)]
+    assert servers.ready_at(other, first, 0.0) == 1.0
+    assert servers.ready_at(other, second, 0.0) == 0.0
+    assert servers.ready_at(other, Caller(administrator=True), 0.0) == 0.0
+
+
+def test_d11_what_was_not_spoken_to_costs_neither_machine_nor_link() -> None:
+    servers, guest = MailServers(), Caller(administrator=False, bounded_by="link:eth0")
+    both = tuple(MailServer(ip_address(f"2001:db8:666::{n}"), 25) for n in (1, 2))
+    for serial in range(5):
+        servers.reserve(serial, both, guest, 0.0)
+        servers.settle(serial, [], [])
+    assert servers.ready_at([MailServer(ip_address("2001:db8:666::3"), 25)] * 10, guest, 0.0) == 0.0
+
+
 def test_d11_delays_belong_to_servers_a_new_name_does_not_shorten_them() -> None:
     world = World(HOME)
     start = world.now

@@ -6,14 +6,18 @@ stays small because conversations are rare, and outlives rounds and changes of t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import NamedTuple
 
+from salsa_agent.core.admission import leads_to
 from salsa_agent.core.model import IPAddress, Relay
 from salsa_agent.core.token_bucket import Bucket
 
 BUDGET, REFILL = 10, 5.0  # D1: conversations with one server, and seconds for one more
 FOR_ADMINISTRATOR = 5  # D1: the last ones of a budget, for relays that the administrator configured
+MACHINE_BUDGET, MACHINE_REFILL = 10, 2.5  # D11: the same with one machine, whichever of its addresses are named
+LINK_BUDGET, LINK_REFILL = 60, 1.0  # D11: the same on the word of one link
 SERVERS_OF_LINK = 8  # D11: different servers of one link's relays, in one round
 SERVERS_IN_WINDOW, WINDOW = 30, 600.0  # D11: different servers of all links, and seconds
 
@@ -39,6 +43,12 @@ def caller_for(relay: Relay) -> Caller:
     return Caller(relay.administrator, "" if relay.administrator else f"link:{relay.interface}")
 
 
+def machine(ip: IPAddress) -> Hashable:
+    """What is hit at this address. All of an IPv6 /64 is taken for one machine: many have one to themselves."""
+    reached = leads_to(ip)
+    return reached if reached.version == 4 else int(reached) >> 64
+
+
 class _Reservation(NamedTuple):
     """What a running check may speak to. `before`: when servers of D11's window had been spoken to."""
 
@@ -54,6 +64,7 @@ class MailServers:
 
     def __init__(self) -> None:
         self._budgets: dict[MailServer, Bucket] = {}
+        self._shared: dict[Hashable, Bucket] = {}  # of machines and links, for what D11 bounds
         self._spoken: dict[MailServer, float] = {}  # of D11's window: when last
         self._of_round: dict[str, set[MailServer]] = {}
         self._reserved: dict[int, _Reservation] = {}
@@ -66,6 +77,7 @@ class MailServers:
         """A new round: each link has D11's number of servers again. What is forgotten is as good as new."""
         self._of_round = {}
         self._budgets = {server: bucket for server, bucket in self._budgets.items() if not bucket.full(now)}
+        self._shared = {key: bucket for key, bucket in self._shared.items() if not bucket.full(now)}
         self._spoken = {server: when for server, when in self._spoken.items() if when > now - WINDOW}
 
     def busy(self, servers: Iterable[MailServer]) -> bool:
@@ -102,16 +114,21 @@ class MailServers:
             return None
         return times[len(times) - SERVERS_IN_WINDOW] + WINDOW
 
-    def ready_at(self, servers: Iterable[MailServer], caller: Caller, now: float) -> float:
+    def ready_at(self, servers: Collection[MailServer], caller: Caller, now: float) -> float:
         """When the budgets of all of them allow a conversation: `now` if they do."""
         keep = 0 if caller.administrator else FOR_ADMINISTRATOR
-        known = [self._budgets[server] for server in servers if server in self._budgets]
-        return max((budget.ready_at(now, keep) for budget in known), default=now)
+        times = [self._budgets[server].ready_at(now, keep) for server in servers if server in self._budgets]
+        for key, count in _costs(servers, caller).items():
+            if key in self._shared:
+                times.append(self._shared[key].ready_at(now, count - 1))
+        return max(times, default=now)
 
     def reserve(self, serial: int, servers: tuple[MailServer, ...], caller: Caller, now: float) -> None:
         """A check begins that may speak to these."""
         for server in servers:
             self._budget(server).take(now)
+        for key in _costs(servers, caller).elements():
+            self._shared_budget(key, caller).take(now)
         of_round = self._of_round.setdefault(caller.bounded_by, set()) if caller.bounded_by else set()
         new = frozenset(servers) - of_round if caller.bounded_by else frozenset()
         before = {server: self._spoken.get(server) for server in servers} if caller.bounded_by else {}
@@ -125,7 +142,10 @@ class MailServers:
         reservation = self._reserved.pop(serial, None)
         if reservation is None:
             return
-        for server in set(reservation.servers) - set(contacted):
+        unneeded = set(reservation.servers) - set(contacted)
+        for key in _costs(unneeded, reservation.caller).elements():
+            self._shared_budget(key, reservation.caller).put_back()
+        for server in unneeded:
             self._budget(server).put_back()
             if server in reservation.new_in_round:
                 self._of_round.get(reservation.caller.bounded_by, set()).discard(server)
@@ -152,3 +172,17 @@ class MailServers:
 
     def _budget(self, server: MailServer) -> Bucket:
         return self._budgets.setdefault(server, Bucket(BUDGET, REFILL))
+
+    def _shared_budget(self, key: Hashable, caller: Caller) -> Bucket:
+        of_link = key == caller.bounded_by
+        new = Bucket(LINK_BUDGET, LINK_REFILL) if of_link else Bucket(MACHINE_BUDGET, MACHINE_REFILL)
+        return self._shared.setdefault(key, new)
+
+
+def _costs(servers: Iterable[MailServer], caller: Caller) -> Counter[Hashable]:
+    """What conversations with all of these cost the machines that they are at and the link that named them."""
+    if not caller.bounded_by:
+        return Counter()
+    costs: Counter[Hashable] = Counter(machine(server.ip) for server in servers)
+    costs[caller.bounded_by] = costs.total()
+    return costs

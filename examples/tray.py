@@ -19,7 +19,7 @@ gi.require_version("AyatanaAppIndicator3", "0.1")
 from gi.repository import AyatanaAppIndicator3, Gio, GLib, Gtk  # noqa: E402 - versions first
 
 NAME, PATH = "org.salsa.Agent1", "/org/salsa/Agent1"
-ICONS = Path(__file__).resolve().parent / "icons"
+ICONS = Path(__file__).resolve().parent / "icons"  # beside this file, or, where it is installed, in the icon theme
 REFRESH_TIME = 25_000  # ms; the answer comes with the decision, after 20 s at the latest
 SOURCES = {
     "site": "from your own table of networks",
@@ -35,12 +35,11 @@ class Tray:
 
     def __init__(self, agent: Gio.DBusProxy) -> None:
         self._agent = agent
-        self._indicator = AyatanaAppIndicator3.Indicator.new_with_path(
-            "salsa-relay",
-            "salsa-relay-none",
-            AyatanaAppIndicator3.IndicatorCategory.COMMUNICATIONS,
-            str(ICONS),
+        self._indicator = AyatanaAppIndicator3.Indicator.new(
+            "salsa-relay", "salsa-relay-none", AyatanaAppIndicator3.IndicatorCategory.COMMUNICATIONS
         )
+        if ICONS.is_dir():
+            self._indicator.set_icon_theme_path(str(ICONS))
         menu = Gtk.Menu()
         self._relay, self._why, self._state = (_add(menu, "") for _ in range(3))
         menu.append(Gtk.SeparatorMenuItem())

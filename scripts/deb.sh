@@ -33,5 +33,5 @@ offline=
 	$offline dpkg-buildpackage --unsigned-source --unsigned-changes --build=full >../log 2>&1
 ) || fail 1 "the package could not be built: $(because "$(cat "$built/log")"); $built/log has all of it"
 lintian --fail-on error,warning --tag-display-limit 0 --allow-root "$built"/*.changes || fail 1 "lintian found faults in the package"
-cp "$built/salsa-agent_${version}_all.deb" dist/
-say "built dist/salsa-agent_${version}_all.deb"
+cp "$built/salsa-agent_${version}_all.deb" "$built/salsa-agent-desktop_${version}_all.deb" dist/
+say "built dist/salsa-agent_${version}_all.deb and, with the tray, dist/salsa-agent-desktop_${version}_all.deb"

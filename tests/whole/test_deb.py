@@ -57,6 +57,7 @@ def machine(package: Path, newer: Path, tmp_path_factory: pytest.TempPathFactory
     (files / "etc").mkdir()
     shutil.copy(package, files / "root/salsa.deb")
     shutil.copy(newer, files / "root/newer.deb")
+    shutil.copy(package.with_name(f"salsa-agent-desktop_{__version__}_all.deb"), files / "root/desktop.deb")
     (files / "etc/resolv.conf").write_text(f"nameserver {SERVER}\n")
     with Site() as site, Booted(files) as booted:
         booted.cable("wan0", site, "host0")
@@ -112,6 +113,31 @@ def test_deb_has_what_the_readme_links_to(package: Path) -> None:
     for link in links:
         assert f" ./usr/share/doc/salsa-agent/{link}\n" in listed, link
     assert " ./usr/share/doc/salsa-agent/examples/tray.py\n" in listed
+
+
+def test_deb_of_the_desktop_starts_tray_and_notifications_with_the_session(machine: Booted) -> None:
+    before, people = files(machine), accounts(machine)
+    dpkg(machine, "--install", "/root/salsa.deb", "/root/desktop.deb")
+    assert machine.run("systemctl", "--global", "is-enabled", "salsa-notify.service").strip() == "enabled"
+    places = {
+        "tray.py": "/usr/libexec/salsa-agent-desktop/tray",
+        "notify.py": "/usr/libexec/salsa-agent-desktop/notify",
+        "icons/salsa-relay-ok.svg": "/usr/share/icons/hicolor/scalable/status/salsa-relay-ok.svg",
+    }
+    for name, place in places.items():
+        assert machine.run("cat", place) == (PROJECT / "examples" / name).read_text()
+    started = machine.run("grep", "-h", "^Exec", "/etc/xdg/autostart/salsa-tray.desktop").strip().partition("=")[2]
+    assert started == places["tray.py"]
+    assert "there is no display" in machine.result("env", "-u", "DISPLAY", started, timeout=60).stdout
+    assert f"ExecStart={places['notify.py']}" in machine.run("cat", "/usr/lib/systemd/user/salsa-notify.service")
+    theme = (
+        "import gi; gi.require_version('Gtk', '3.0'); from gi.repository import Gtk; "
+        "t = Gtk.IconTheme(); t.set_custom_theme('hicolor'); print(t.has_icon('salsa-relay-failed'))"
+    )
+    assert machine.run("python3", "-c", theme, timeout=60).strip().endswith("True")
+    dpkg(machine, "--purge", "salsa-agent-desktop", "salsa-agent")
+    assert sorted(files(machine) - before - below()) == []
+    assert accounts(machine) == people
 
 
 def test_deb_is_installed_upgraded_removed_and_leaves_nothing(machine: Booted) -> None:

@@ -36,7 +36,7 @@ MAX_LINKS = 40  # on one way, as in the kernel (path_resolution(7))
 WRITING = 0.3  # seconds until a file that is written to but not closed counts as changed: most are closed, and whole
 
 _libc = ctypes.CDLL(None, use_errno=True)
-log = logging.getLogger("salsa-agent")
+log = logging.getLogger("salsa-agent.watch")
 
 
 class Follower:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +16,13 @@ from salsa_agent.core.settings import Settings
 from salsa_agent.system.clock import clock
 from salsa_agent.system.supervision import running
 from salsa_agent.wiring.driven_engine import DrivenEngine
+
+_WATCH = logging.getLogger("salsa-agent.watch")
+
+
+def _of_later(_: logging.LogRecord) -> bool:
+    """Drops a warning that changes of a file will be noticed late: here nothing is followed."""
+    return False
 
 
 async def find(settings: Settings, seconds: float, *, sender: str = "", everything: bool = False) -> Publication | None:
@@ -89,6 +97,7 @@ class Search:
             await asyncio.sleep(0)  # the engine takes what was just read in this turn of the event loop
 
     async def __aenter__(self) -> Self:
+        _WATCH.addFilter(_of_later)
         await self._running.__aenter__()
         return self
 
@@ -99,6 +108,7 @@ class Search:
             await self._running.__aexit__(*raised)
         finally:
             await self._driven.close()
+            _WATCH.removeFilter(_of_later)
 
     def _on_event(self, event: Event) -> None:
         match event:

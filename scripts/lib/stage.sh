@@ -75,9 +75,8 @@ place() {
 
 # find_libraries: set `libraries` to the directory with the libraries that the program needs, as plain modules
 find_libraries() {
-	ensure_venv
 	libraries=$cache/libraries-$(cksum <requirements/run.txt | tr ' ' -)
-	[ -d "$libraries" ] || fetch "$libraries"
+	[ -d "$libraries" ] || { ensure_venv && fetch "$libraries"; }
 }
 
 # gather DIRECTORY: the program and the libraries it needs, as plain modules
@@ -129,9 +128,11 @@ launcher() {
 }
 
 # Compiled now, as the agent may not write there. A package compiles at its installation instead: NO_COMPILE=1.
+# Without the times of the sources: the layers of an image, and other copies, round them, and what then seems out of date
+# would be compiled at each start.
 compile_all() {
 	[ -z "${NO_COMPILE-}" ] || return 0
-	"$python" -IS -m compileall -q -s "$DESTDIR" -p / "$DESTDIR$libdir"
+	"$python" -IS -m compileall -q --invalidation-mode unchecked-hash -s "$DESTDIR" -p / "$DESTDIR$libdir"
 	(cd "$DESTDIR/" && find ".$libdir" -name __pycache__ -printf '%p/\n' -o -path '*/__pycache__/*' -print) | sed 's/^\.//' >>"$list"
 }
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from functools import lru_cache
 
 from salsa_agent.bus.codec import Malformed as Malformed
+from salsa_agent.bus.codec import Value, skip
 from salsa_agent.bus.codec import decode as decode
 from salsa_agent.bus.codec import encode as encode
-from salsa_agent.bus.codec import skip
 
 CALL, RETURN, ERROR, SIGNAL = 1, 2, 3, 4
 NO_REPLY_EXPECTED = 1
@@ -135,12 +134,13 @@ def frame(
     body: bytes = b"",
 ) -> bytes:
     """A whole message in little-endian order."""
-    if reply_serial or destination or error_name:
-        fields = _fields(path, interface, member, error_name, reply_serial, destination, signature)
-    else:
-        fields = _signal_fields(path, interface, member, signature)
-    start = struct.pack("<BBBBIII", 0x6C, kind, flags, 1, len(body), serial, len(fields))
-    return b"".join((start, fields, _PAD[len(fields) % 8], body))
+    values = {
+        _PATH: path, _INTERFACE: interface, _MEMBER: member, _ERROR_NAME: error_name, _REPLY_SERIAL: reply_serial,
+        _DESTINATION: destination, _SIGNATURE: signature,
+    }  # fmt: skip
+    fields = [[code, Value(_TYPES[code].decode(), value)] for code, value in values.items() if value]
+    header = encode("yyyyuua(yv)", [ord("l"), kind, flags, 1, len(body), serial, fields])
+    return header + bytes(-len(header) % 8) + body
 
 
 def reply(call: Header, serial: int, signature: str, body: bytes) -> bytes:
@@ -182,49 +182,6 @@ def signal(serial: int, path: str, interface: str, member: str, signature: str, 
         signature=signature,
         body=body,
     )
-
-
-_PAD = [bytes(-length % 8) for length in range(8)]
-
-
-@lru_cache(maxsize=16)
-def _signal_fields(path: str, interface: str, member: str, signature: str) -> bytes:
-    """The same few again and again."""
-    return _fields(path, interface, member, "", 0, "", signature)
-
-
-def _fields(
-    path: str, interface: str, member: str, error_name: str, reply_serial: int, destination: str, signature: str
-) -> bytes:
-    """The header's fields; 16 octets stand before them, so their own offsets are aligned as the message's."""
-    fields = bytearray()
-    if path:
-        _text(fields, b"\x01\x01o\x00", path)
-    if interface:
-        _text(fields, b"\x02\x01s\x00", interface)
-    if member:
-        _text(fields, b"\x03\x01s\x00", member)
-    if error_name:
-        _text(fields, b"\x04\x01s\x00", error_name)
-    if reply_serial:
-        _pad(fields)
-        fields += b"\x05\x01u\x00" + struct.pack("<I", reply_serial)
-    if destination:
-        _text(fields, b"\x06\x01s\x00", destination)
-    if signature:
-        _pad(fields)
-        fields += b"\x08\x01g\x00" + bytes((len(signature),)) + signature.encode() + b"\x00"
-    return bytes(fields)
-
-
-def _text(fields: bytearray, lead: bytes, value: str) -> None:
-    _pad(fields)
-    octets = value.encode()
-    fields += lead + struct.pack("<I", len(octets)) + octets + b"\x00"
-
-
-def _pad(fields: bytearray) -> None:
-    fields += bytes(-len(fields) % 8)
 
 
 def _aligned(at: int, to: int) -> int:

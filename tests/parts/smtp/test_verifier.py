@@ -23,6 +23,7 @@ from salsa_agent.core.model import CheckResult, RelayKey, Verdict
 from salsa_agent.core.settings import Settings, Verify
 from salsa_agent.resolver.resolver import Resolver
 from salsa_agent.smtp import conversation, happy_eyeballs, tls
+from salsa_agent.smtp.connect import Connector, NoRouteError
 from salsa_agent.smtp.verifier import Verifier
 from salsa_agent.wiring.tasks import Work
 from tests.lab.ca import Ca, Certificate
@@ -594,17 +595,37 @@ async def test_d11_a_private_address_is_spoken_to_through_the_link_that_named_it
                     assert speaking.result.verdict is verdict
 
 
-async def test_d1_an_address_that_is_still_tentative_is_waited_for(space: Netns) -> None:
+async def test_d1_an_address_that_is_still_tentative_is_waited_for(
+    space: Netns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Duplicate address detection lasts a minute here: on a busy machine a second is over before anybody looks."""
     space.sysctl("net/ipv6/conf/default/addr_gen_mode", 1)  # no link-local address, which is there sooner
+    space.sysctl("net/ipv6/conf/default/dad_transmits", 60)
+    refused = asyncio.Event()
+    connect = Connector.connect
+
+    async def noted(self: Connector) -> socket.socket:
+        try:
+            return await connect(self)
+        except NoRouteError:
+            refused.set()
+            raise
+
+    monkeypatch.setattr(Connector, "connect", noted)
     with Netns() as far:
         veth(space, "up0", far, "down0")
-        far.ip("addr", "add", "2001:db8::25/64", "dev", "down0", "nodad")
+        far.own("2001:db8::25/64", "down0")
         with far.inside():
             server = await SmtpServer("2001:db8::25", 25).__aenter__()
         try:
             space.ip("addr", "add", "2001:db8::1/64", "dev", "up0")
             assert "tentative" in space.ip("addr", "show", "dev", "up0")
-            assert await check(25, "2001:db8::25") == OK
+            checking = asyncio.create_task(check(25, "2001:db8::25"))
+            await asyncio.wait_for(refused.wait(), PATIENCE)
+            assert not checking.done()
+            space.ip("addr", "del", "2001:db8::1/64", "dev", "up0")
+            space.own("2001:db8::1/64", "up0")
+            assert await checking == OK
             assert server.conversations[0].lines[0] == "EHLO [IPv6:2001:db8::1]"
         finally:
             await server.__aexit__()

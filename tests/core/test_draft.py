@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
 
 from salsa_agent.core.reverse_names import name_at
 from salsa_agent.core.selection import MAX_ADDRESSES, MAX_EXCHANGES, MAX_LOOKED_UP
@@ -36,3 +42,21 @@ def test_the_draft_has_the_levels_and_bounds_of_the_core() -> None:
     assert " ".join(names) in TEXT
     assert f"{MAX_EXCHANGES} exchanges of one set, {MAX_ADDRESSES} addresses of one exchange" in TEXT
     assert f"{MAX_LOOKED_UP} exchanges in all" in TEXT
+
+
+@pytest.mark.skipif(not shutil.which("mmark"), reason="mmark is not installed")
+def test_the_text_and_the_html_are_those_of_the_draft(tmp_path: Path) -> None:
+    """`./run draft` renders them anew."""
+    argv = [sys.executable, str(PROJECT / "scripts" / "lib" / "draft.py"), str(tmp_path)]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("draft-salsa.txt", "draft-salsa.html"):
+        assert (tmp_path / name).read_text() == (PROJECT / "docs" / name).read_text(), f"{name} is old: ./run draft"
+
+
+def test_the_rendered_draft_tells_no_server_of_its_readers_and_has_no_day_but_its_own() -> None:
+    html = (PROJECT / "docs" / "draft-salsa.html").read_text()
+    assert "@import" not in html
+    assert "fetch(" not in html
+    [date] = re.findall(r"^date = (\d{4}-\d\d-\d\d)$", DRAFT, re.MULTILINE)
+    assert set(re.findall(r'datetime="(\d{4}-\d\d-\d\d)" class="published"', html)) == {date}

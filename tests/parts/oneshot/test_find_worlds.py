@@ -7,7 +7,7 @@ does with the engine (`Search`, when it stops, whom it leaves out) is its own co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from heapq import heappop, heappush
 from ipaddress import ip_address, ip_network
@@ -53,6 +53,7 @@ from salsa_agent.core.reverse_names import name_at
 from salsa_agent.core.settings import Network, Sender, Settings, Site, Verify
 from salsa_agent.oneshot import find as module
 from salsa_agent.oneshot.find import find, is_decided
+from salsa_agent.system.supervision import Part
 from tests.core.sim import DEAD, FAILED, NXDOMAIN, OK, VIEW, at, facts, host, mx
 
 WORLDS = 2000
@@ -222,8 +223,8 @@ class Simulated:
         self.loop = self
         self._offsets = Random(f"{self.world.seed} find")
 
-    def of_the_kernel(self) -> dict[str, Coroutine[Any, Any, None]]:
-        return {"kernel and time": self._run()}
+    def of_the_kernel(self) -> dict[str, Part]:
+        return {"kernel and time": self._run}
 
     async def _run(self) -> None:
         self._clockwork.post(FactsRead(self.world.facts), self._offsets.choice((0.0, 0.02)))
@@ -232,8 +233,8 @@ class Simulated:
                 await asyncio.sleep(0)
         await asyncio.Event().wait()
 
-    def of_the_links(self) -> dict[str, Coroutine[Any, Any, None]]:
-        return {"links": self._links()}
+    def of_the_links(self) -> dict[str, Part]:
+        return {"links": self._links}
 
     async def _links(self) -> None:
         for event in (ServersRead(VIEW), LinkInfoRead(self.world.infos)):

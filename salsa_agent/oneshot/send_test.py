@@ -7,8 +7,9 @@ import re
 import smtplib
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from typing import IO, Any, NamedTuple
@@ -18,6 +19,7 @@ from salsa_agent.smtp import tls as contexts
 from salsa_agent.text import sanitize
 
 SECONDS = 60.0  # for each reply: some relays look at a letter while one waits
+LONGEST = 150.0  # for everything, the look-up of the relay's name included
 MAX_LINES = 100  # of one reply, as in rule D1
 _MAX_LOCAL, _MAX_ADDRESS = 64, 320  # characters (RFC 5321 section 4.5.3.1)
 
@@ -57,12 +59,28 @@ def address_error(address: str) -> str:
     return "" if "." not in domain and _LOCAL.fullmatch(domain) else hostname_error(domain.lower())
 
 
-def send(host: str, port: int, tls: str, sender: str, to: str) -> Outcome:
+def send(host: str, port: int, tls: str, sender: str, to: str, *, longest: float = LONGEST) -> Outcome:
     """Hand the letter to the relay. `tls` as in rule D10; STARTTLS is used where it is offered, whatever was seen.
 
-    A certificate that is not valid is told, and not in the way: nothing secret is sent.
+    A certificate that is not valid is told, and not in the way: nothing secret is sent. `longest`: seconds for all of
+    it, however slowly the relay sends; what was said until then is in the outcome.
     """
     outcome = Outcome()
+    # a thread that may be left behind: neither the look-up of a name nor a reply that drips in has an end of its own
+    talk = threading.Thread(target=_talk, args=(host, port, tls, outcome, sender, to), daemon=True)
+    talk.start()
+    talk.join(longest)
+    if not talk.is_alive():
+        return outcome
+    ended = replace(outcome, replies=list(outcome.replies), notes=list(outcome.notes))
+    if not ended.accepted:
+        after = ended.replies[-1].command if ended.replies else ""
+        unknown = "; whether it has the letter is not known" if after == "DATA" else ""
+        ended.error = f"it was not done in {longest:g} s{unknown}"
+    return ended
+
+
+def _talk(host: str, port: int, tls: str, outcome: Outcome, sender: str, to: str) -> None:
     try:
         _converse(host, port, tls, outcome, contexts.checked(), sender, to)
     except ssl.SSLCertVerificationError as error:
@@ -72,7 +90,6 @@ def send(host: str, port: int, tls: str, sender: str, to: str) -> Outcome:
             _converse(host, port, tls, outcome, contexts.unchecked(), sender, to)
     except (smtplib.SMTPException, OSError, ValueError) as error:
         outcome.error = _text(error)
-    return outcome
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from salsa_agent.cli.salsactl.main import main
 from salsa_agent.oneshot import send_test
 from salsa_agent.oneshot.send_test import Outcome, address_error, queue_id
 from tests.lab.ca import Ca
-from tests.lab.smtpserver import STARTTLS, Answer, SmtpServer, take
+from tests.lab.smtpserver import STARTTLS, Answer, SmtpServer, Talk, silence, take
 
 FROM, TO = "me@example.net", "you@example.org"
 TAKES: dict[str, Answer] = {"DATA": take}
@@ -83,6 +83,38 @@ async def test_a_bad_relay_is_one_sentence(behaviour: str) -> None:
     assert not outcome.accepted
     assert outcome.error
     assert outcome.error.isprintable()
+
+
+async def drip_ehlo(talk: Talk) -> None:
+    """A line without end, an octet now and then: no reply of its takes too long by itself."""
+    while True:
+        await talk.send(b"2")
+        await asyncio.sleep(0.05)
+
+
+async def silent_letter(talk: Talk) -> None:
+    """DATA is welcome, and the letter gets no answer."""
+    await talk.send(b"354 go ahead\r\n")
+    await silence(talk)
+
+
+@pytest.mark.parametrize(
+    ("answers", "said", "unknown"),
+    [
+        ({"EHLO": drip_ehlo}, ["greeting"], False),
+        ({"greeting": silence}, [], False),
+        ({"DATA": silent_letter}, ["greeting", "EHLO", "MAIL", "RCPT", "DATA"], True),
+    ],
+)
+async def test_all_of_it_has_a_limit(answers: dict[str, Answer], said: list[str], unknown: bool) -> None:
+    async with SmtpServer(answers=answers) as server, asyncio.timeout(20):
+        outcome = await asyncio.to_thread(
+            send_test.send, server.address, server.port, "", FROM, TO, longest=1.0
+        )  # fmt: skip
+    assert not outcome.accepted
+    assert outcome.error.startswith("it was not done in 1 s")
+    assert ("whether it has the letter is not known" in outcome.error) is unknown
+    assert [reply.command for reply in outcome.replies] == said
 
 
 async def test_a_relay_that_is_not_there() -> None:

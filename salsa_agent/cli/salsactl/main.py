@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -14,6 +14,7 @@ from salsa_agent import __version__
 from salsa_agent.bus.client import CallError, NotRunning
 from salsa_agent.bus.private_bus import private_buses
 from salsa_agent.cli.exit_status import EX_NONE, EX_UNAVAILABLE, EX_USAGE
+from salsa_agent.cli.format.help import Help
 from salsa_agent.cli.salsactl import audit as ctl_audit
 from salsa_agent.cli.salsactl import best as ctl_best
 from salsa_agent.cli.salsactl import check as ctl_check
@@ -113,7 +114,7 @@ def parser() -> ArgumentParser:
         prog="salsactl",
         description="Ask salsa-agent for the mail relay to use on the network at hand, and why it is that one.",
         epilog=_EXIT,
-        formatter_class=RawDescriptionHelpFormatter,
+        formatter_class=Help,
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"salsactl {__version__}")
@@ -125,7 +126,7 @@ def parser() -> ArgumentParser:
             command.name,
             help=command.summary,
             description=command.text,
-            formatter_class=RawDescriptionHelpFormatter,
+            formatter_class=Help,
             allow_abbrev=False,
         )
         command.arguments(sub)

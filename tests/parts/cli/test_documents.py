@@ -16,6 +16,7 @@ from unittest import mock
 import pytest
 
 from salsa_agent.cli import agent_options as options
+from salsa_agent.cli.format.help import filled
 from salsa_agent.cli.salsactl import main as ctl
 from salsa_agent.config.file import ENTRY_KEYS, KEYS
 from salsa_agent.core.settings import Sender, Settings, Site
@@ -240,3 +241,25 @@ def test_each_command_has_examples_in_its_help() -> None:
         assert "examples:\n  salsactl" in command.text
         assert max(map(len, command.text.splitlines())) <= 120
         assert Path(PROJECT, "salsa_agent", "cli", "salsactl", f"{command.name.replace('-', '_')}.py").exists()
+
+
+@pytest.mark.parametrize("columns", [80, 110])
+@pytest.mark.parametrize("command", ["", *(command.name for command in ctl.COMMANDS)])
+def test_help_fits_the_terminal(
+    command: str, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        ctl.main([*([command] if command else []), "--help"])
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert [line for line in said.splitlines() if len(line) > columns] == []
+
+
+def test_a_command_of_the_help_that_is_broken_is_still_one() -> None:
+    line = """  printf %s\\\\n "one two" three 'four "five" six' | sed -e 's/o/0/' -e 's/five six/seven/'"""
+    lines = list(filled(f"A sentence.\n\nexamples:\n{line}\n", 40))
+    assert len(lines) > 5
+    broken = "\n".join(lines[lines.index("examples:") + 1 :])
+    said = [subprocess.check_output(["sh", "-c", script]) for script in (line, broken)]
+    assert said[0] == said[1] != b""

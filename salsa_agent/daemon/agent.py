@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
@@ -36,6 +37,7 @@ from salsa_agent.outputs.relay_files import RelayFile
 from salsa_agent.outputs.socketmap import Socketmap
 from salsa_agent.system import sd_notify as notify
 from salsa_agent.system.clock import clock, realtime_us
+from salsa_agent.system.signals import handled
 from salsa_agent.system.supervision import running
 from salsa_agent.wiring import log_messages as tell
 from salsa_agent.wiring.driven_engine import DrivenEngine
@@ -82,21 +84,24 @@ class Agent:
 
         Raises BusError when there is no bus, no name on it, or it is lost (H3), and PartEnded for a defect of its own.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        stop = asyncio.create_task(self._stop.wait(), name="stop")
-        connecting = asyncio.create_task(connect(bus), name="bus")
-        try:
-            await asyncio.wait({stop, connecting}, return_when=asyncio.FIRST_COMPLETED)
-            if not connecting.done():
-                return
-            await self._run(await connecting, stop, announce)
-        finally:
-            for task in (stop, connecting):
-                task.cancel()
-            await asyncio.gather(stop, connecting, return_exceptions=True)
+        stopped = self._stop.set
+        with ExitStack() as stack:
+            try:
+                handlers = {signal.SIGTERM: stopped, signal.SIGINT: stopped, signal.SIGHUP: self._reload}
+                stack.enter_context(handled(handlers))
+            except OSError as error:
+                raise BusError(f"no bus: {error.strerror}") from error  # no descriptors, and a bus takes more of them
+            stop = asyncio.create_task(self._stop.wait(), name="stop")
+            connecting = asyncio.create_task(connect(bus), name="bus")
+            try:
+                await asyncio.wait({stop, connecting}, return_when=asyncio.FIRST_COMPLETED)
+                if not connecting.done():
+                    return
+                await self._run(await connecting, stop, announce)
+            finally:
+                for task in (stop, connecting):
+                    task.cancel()
+                await asyncio.gather(stop, connecting, return_exceptions=True)
 
     async def _run(self, connection: NameOwner, stop: asyncio.Task[bool], announce: Callable[[str], None]) -> None:
         parts = {**self._driven.of_the_kernel(), **self._driven.of_the_links(), "watchdog": self._feed_watchdog}

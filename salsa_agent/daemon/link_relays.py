@@ -67,11 +67,9 @@ class LinkRelayStore:
         try:
             kept = json.loads(read_file(path, _MAX_BYTES))
             for entry in kept:
-                index, name, relays = (
-                    int(entry["ifindex"]),
-                    str(entry["interface"]),
-                    list(entry["relays"])[:MAX_LINK_RELAYS],
-                )
+                index, name, relays = int(entry["ifindex"]), str(entry["interface"]), entry["relays"][:MAX_LINK_RELAYS]
+                if not all(isinstance(one, str) for one in relays):
+                    raise TypeError("a relay that is no text")
                 self._links[index] = LinkRelays(index, name, _keys(relays))
         except FileNotFoundError:
             return

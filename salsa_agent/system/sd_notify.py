@@ -9,6 +9,9 @@ from collections.abc import Mapping
 
 from salsa_agent.text import printable
 
+LEAST = 0.01  # seconds between two signs of life
+_NEVER_US = (1 << 64) - 1  # as systemd has it (USEC_INFINITY)
+
 
 class Notifier:
     """Speaks to the manager named by NOTIFY_SOCKET, if any. Never raises, never waits.
@@ -54,7 +57,9 @@ class Notifier:
             meant = int(self._environ.get("WATCHDOG_PID", os.getpid()))
         except ValueError:
             return None
-        return allowed / 2_000_000 if allowed > 0 and meant == os.getpid() else None
+        if meant != os.getpid() or not 0 < allowed < _NEVER_US:
+            return None
+        return max(allowed / 2_000_000, LEAST)
 
     def _send(self, **variables: str) -> None:
         self._unsent |= variables

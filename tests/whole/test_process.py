@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def test_h3_a_bus_that_dies_in_mid_round_is_status_69(world: World) -> None:
 
 DEFECTIVE = """
 import sys
+import time
 from salsa_agent.cli.agent import main
 from salsa_agent.netlink.monitor import Netlink
 
@@ -136,6 +138,19 @@ def test_sighup_reads_the_configuration_again_and_a_bad_one_changes_nothing(worl
     agent.wait_for("static.relays")
     assert str(world.config) in agent.log
     assert world.best == "192.0.2.77:587"
+
+
+def test_a_storm_of_sighup_is_read_a_few_times_and_sigterm_is_not_lost_in_it(world: World) -> None:
+    """Each was one reload: SIGTERM had to wait for half a million of them."""
+    agent = world.agent()
+    agent.wait_for("on the bus")
+    sent, until_then = 0, time.monotonic() + 2.0
+    while time.monotonic() < until_then:
+        os.kill(agent.popen.pid, signal.SIGHUP)
+        sent += 1
+    agent.popen.send_signal(signal.SIGTERM)
+    assert agent.popen.wait(5.0) == 0, f"{sent} sent"
+    assert "unheard" not in agent.log
 
 
 def test_a_fifo_as_configuration_at_sighup_hangs_nothing(world: World) -> None:

@@ -100,7 +100,8 @@ def test_c9_forgotten_when_index_and_name_no_longer_match(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "null", '[{"ifindex": 1}]', "[" * 100000,
-                                     '[{"ifindex": 1, "interface": "lo", "relays": ["a b"]}]'])  # fmt: skip
+                                     '[{"ifindex": 1, "interface": "lo", "relays": ["a b"]}]',
+                                     '[{"ifindex": 1, "interface": "lo", "relays": [null, {}, "a b"]}]'])  # fmt: skip
 def test_c9_a_damaged_file_is_as_good_as_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "link-relays.json").write_text(content)
     assert LinkRelayStore(tmp_path).links == ()

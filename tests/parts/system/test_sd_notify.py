@@ -123,7 +123,9 @@ def test_the_watchdog_is_fed_twice_as_often_as_asked() -> None:
         {"WATCHDOG_USEC": "0"},
         {"WATCHDOG_USEC": "x"},
         {"WATCHDOG_USEC": "-1"},
+        {"WATCHDOG_USEC": "9" * 400},
         {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"},
         {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "x"},
     ):
         assert Notifier(environ).watchdog_interval() is None
+    assert Notifier({"WATCHDOG_USEC": "1"}).watchdog_interval() == 0.01

@@ -10,6 +10,9 @@ case ${DESTDIR:-/},$PREFIX in
 /*,/*) ;;
 *) fail 2 "DESTDIR and PREFIX are absolute paths" ;;
 esac
+case $DESTDIR/:$PREFIX/ in
+*/../*) fail 2 "DESTDIR and PREFIX are paths without .." ;;
+esac
 DESTDIR=${DESTDIR%/}
 PREFIX=${PREFIX%/}
 

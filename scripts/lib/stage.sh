@@ -139,7 +139,9 @@ compile_all() {
 # Remove the files of the manifest, then the directories that it says were made here, if nothing else is in them.
 remove_installed() {
 	entries=$(mktemp)
-	{ cat "$DESTDIR$manifest" && printf '%s\n' "$manifest"; } >"$entries"
+	# a path with .. leads out of where it seems to be: this script wrote none
+	sed -n '/\/\.\.\//d; /^\//p' "$DESTDIR$manifest" >"$entries"
+	printf '%s\n' "$manifest" >>"$entries"
 	grep -v '/$' "$entries" | while IFS= read -r path; do
 		rm -f "$DESTDIR$path"
 	done

@@ -158,6 +158,28 @@ def test_install_refuses_a_relative_prefix(tmp_path: Path) -> None:
     assert files(tmp_path) == set()
 
 
+def test_install_refuses_a_prefix_that_leads_out_of_the_staging_directory(tmp_path: Path) -> None:
+    done = run("install", DESTDIR=str(tmp_path), PREFIX="/usr/../../elsewhere", check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert files(tmp_path) == set()
+
+
+def test_uninstall_removes_nothing_by_a_path_that_leads_elsewhere(tmp_path: Path) -> None:
+    """Whoever may write the list, as members of `staff` below /usr/local, had root remove any file."""
+    root, theirs = tmp_path / "root", tmp_path / "theirs"
+    manifest = root / "usr/local/lib/salsa-agent/manifest"
+    manifest.parent.mkdir(parents=True)
+    theirs.write_text("not ours")
+    mine = root / "usr/local/bin/salsactl"
+    mine.parent.mkdir()
+    mine.write_text("ours")
+    manifest.write_text("/usr/local/../../../theirs\n/../theirs\n../theirs\n/usr/local/bin/salsactl\n")
+    run("uninstall", DESTDIR=str(root))
+    assert theirs.exists()
+    assert not mine.exists()
+    assert not manifest.exists()
+
+
 @pytest.mark.needs("users")
 def test_install_makes_the_prefix_of_an_ordinary_user() -> None:
     home = Path(tempfile.mkdtemp(prefix="salsa-home-", dir="/tmp"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from pathlib import Path
 
 from salsa_agent.bus.client import plain
@@ -63,6 +64,25 @@ async def test_lookup_json_has_the_keys_of_the_method(tmp_path: Path) -> None:
     assert of.keys() <= plain(relay(ListedRelay(say.NOC), lambda _: 0)).keys()
     for one in told["questions"]:
         assert one.keys() <= plain(asked(say.EXPLAINED.questions[0])).keys()
+
+
+async def test_b8_lookup_asks_for_srv_records_where_the_configuration_says_so(tmp_path: Path) -> None:
+    name = "_submissions._tcp.154.165.in-addr.arpa"
+    async with dns_server({**ZONE, name: {"SRV": ["10 0 465 noc.tor.hookup.net."]}}) as server:
+        config = configured(tmp_path, server.port)
+        assert "SRV" not in (await lookup("165.154.15.1", config)).out
+        with (tmp_path / "salsa.toml").open("a") as file:
+            file.write("srv = true\n")
+        shown = await lookup("165.154.15.1", config)
+        told = json.loads((await lookup("165.154.15.1", config, "--json")).out)
+    assert (shown.status, shown.err) == (0, "")
+    assert re.search(rf"^\* SRV +found .*\n +{re.escape(name)}$", shown.out, re.MULTILINE)
+    assert "noc.tor.hookup.net:465" in shown.out
+    [found] = told["relays"]
+    assert (found["port"], found["name"], found["level"], found["tls"]) == (465, name, 16, "implicit")
+    services = [one for one in told["questions"] if one["type"] == "SRV"]
+    assert len(services) == 6
+    assert all("level" not in one for one in services), "only questions for MX have one"
 
 
 async def test_lookup_status_1_when_no_relay_is_found(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
-"""The questions that are under way: rules B2 (at most 64 at once), E4 (given up) and E6 (failures that say nothing)."""
+"""The questions that are under way: rules B2 (at most 64 at once), E2 (budgets), E4 (given up), E6 (say nothing)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import islice
 
 from salsa_agent.core.cache import Cache, no_answer_in_time
 from salsa_agent.core.events import Ask, Command, Drop
 from salsa_agent.core.model import Answer, Outcome, Question
+from salsa_agent.core.question_budgets import QuestionBudgets
 
 IN_FLIGHT = 64  # B2
 HELD_FOR = 2.0  # seconds after a network change; E6
@@ -23,6 +23,8 @@ class Questions:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
+        self._budgets = QuestionBudgets()
+        self._blocked_until: float | None = None  # when a budget allows a question that is due
         self._in_flight: dict[Question, float] = {}  # when each was asked
         self._held: dict[Question, Answer] = {}
         self._held_until = 0.0
@@ -35,27 +37,39 @@ class Questions:
 
     @property
     def wake_at(self) -> float | None:
-        """When a held failure is asked again, or is a failure after all."""
-        if not self._held:
-            return None
-        return self._held_until if self._again_at is None else min(self._again_at, self._held_until)
+        """When a budget allows a question; when a held failure is asked again, or is a failure after all."""
+        times = [self._blocked_until]
+        if self._held:
+            times += [self._held_until, self._again_at]
+        return min((time for time in times if time is not None), default=None)
 
     def ask(self, questions: Iterable[Question], now: float) -> list[Command]:
-        """Ask those that are neither known nor under way, the first ones where there is not room for all (B2)."""
-        due = (
-            question
-            for question in questions
-            if question not in self._in_flight and question not in self._held and self._cache.get(question) is None
-        )
-        new = list(islice(due, max(0, IN_FLIGHT - len(self._in_flight))))
-        self._in_flight.update(dict.fromkeys(new, now))
-        return [Ask(question) for question in new]
+        """Ask those that are neither known nor under way, the first ones where there is not room for all (B2).
+
+        What the budgets do not allow yet waits (E2).
+        """
+        asked: list[Command] = []
+        self._blocked_until = None
+        for question in questions:
+            if len(self._in_flight) >= IN_FLIGHT:
+                break
+            if question in self._in_flight or question in self._held or self._cache.get(question) is not None:
+                continue
+            ready = self._budgets.ready_at(question.servers, now)
+            if ready > now:
+                self._blocked_until = min(ready, self._blocked_until or ready)
+                continue
+            self._budgets.take(question.servers, now)
+            self._in_flight[question] = now
+            asked.append(Ask(question))
+        return asked
 
     def hold_failures(self, now: float) -> None:
         """The network changed now."""
         self._held_until = now + HELD_FOR
         self._held.clear()
         self._again_at = None
+        self._budgets.tidy(now)
 
     def record(self, question: Question, answer: Answer, now: float, *, from_outside: bool) -> bool:
         """Take an answer in; False if it is not waited for. `from_outside`: not only this host has a part in it."""
@@ -102,5 +116,5 @@ class Questions:
         """Ask nothing any more."""
         dropped, self._in_flight = self._in_flight, {}
         self._held.clear()
-        self._again_at = None
+        self._again_at = self._blocked_until = None
         return [Drop(question) for question in dropped]

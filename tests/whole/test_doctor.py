@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.lab.ca import Ca
-from tests.lab.whole import CONFIG, FULL, HOME, NET16, NOC, VERTEX, ZONE, Process, World, until
+from tests.lab.postfix import Postfix
+from tests.lab.whole import CONFIG, FULL, HOME, NET16, NOC, RELAYS, VERTEX, ZONE, Process, World, until
 
 ADDRESS = "165.154.15.1"
 QUICK = CONFIG + "[dns]\ntimeout = 0.5\nattempts = 1\n[verify]\ntimeout = 1.0\n"
@@ -178,3 +180,25 @@ def test_send_test_without_an_agent_or_by_a_relay_that_refuses(world: World) -> 
     assert done.popen.returncode == 1
     assert "554 5.7.1 Relay access denied" in done.out
     assert "has not taken the letter" in done.log
+
+
+def test_send_test_by_a_real_postfix(world: World, tmp_path: Path) -> None:
+    """Its answers, its queue id and the letter, which arrives; STARTTLS is used, as it is offered."""
+    world.kill(NOC)
+    main = {"inet_interfaces": RELAYS[NOC]}
+    certificate = Ca(tmp_path).issue(NOC)
+    with Postfix(world.far, NOC, receives=["example.org"], certificate=certificate, main=main) as relay:
+        agent(world)
+        until(lambda: world.best, lambda best: best == f"{NOC}:25")
+        done = salsactl(world, "send-test", *LETTER, "--yes")
+        assert done.popen.returncode == 0, done.log
+        queued = re.search(r"queue id (\w+)\.", done.out)
+        assert queued
+        assert "STARTTLS  220 2.0.0 Ready to start TLS" in done.out
+        assert "its certificate is not valid" in done.log
+        relay.until(lambda: f"{queued.group(1)}: removed" in relay.log)
+        assert f"{queued.group(1)}: from=<me@example.net>" in relay.log
+        assert any("Subject: Test of the mail relay by salsactl" in letter for letter in relay.received())
+        refused = salsactl(world, "send-test", "--from", "me@example.net", "--to", "you@elsewhere.example", "--yes")
+        assert refused.popen.returncode == 1
+        assert "Relay access denied" in refused.log

@@ -190,7 +190,7 @@ def _in_the_clear(scene: Scene) -> Iterator[Finding]:
             )  # fmt: skip
         else:
             yield Finding(
-                Severity.WARNING, "relay-refuses", f"{name} answers, and refuses the first sender: it says {words}.",
+                Severity.WARNING, "relay-refuses", f"{name} answers, and refuses MAIL FROM:<>: it says {words}.",
                 "Its own words say why. Its operator lets this network's addresses relay; verify.recipient has the "
                 "agent ask for this, too, and pass such a relay over.",
             )  # fmt: skip

@@ -495,9 +495,6 @@ SPF: Zone = {
     ("ptr.example", "TXT"): FOUND._replace(txt=("v=spf1 ptr -all",)),
     ("slow.example", "TXT"): FAILED,
     ("deep.example", "TXT"): FOUND._replace(txt=("v=spf1 include:deep.example -all",)),
-    ("wide.example", "TXT"): FOUND._replace(txt=("v=spf1 " + "mx:many.example " * 9 + "-all",)),
-    ("many.example", "MX"): FOUND._replace(mx=tuple(Mx(10, f"m{n}.example.") for n in range(10))),
-    **{(f"m{n}.example", "A"): FOUND._replace(addresses=(ip_address("192.0.2.9"),)) for n in range(10)},
 }
 
 
@@ -543,12 +540,18 @@ async def test_spf_look_ups_are_bounded() -> None:
     assert len(asked) <= 12  # the ten of section 4.6.4, and the record itself
     asked.clear()
 
-    async def many(name: str, rtype: RRType) -> Answer:
+    async def wide(name: str, rtype: RRType) -> Answer:
+        """Nine mechanisms of ten exchanges each: within the limits of the RFC, and 100 questions."""
         asked.append(name)
-        return SPF.get((name, rtype), NONE)
+        match rtype:
+            case RRType.TXT:
+                return FOUND._replace(txt=("v=spf1 " + " ".join(f"mx:w{n}.example" for n in range(9)) + " -all",))
+            case RRType.MX:
+                return FOUND._replace(mx=tuple(Mx(10, f"x{n}.{name}.") for n in range(10)))
+        return FOUND._replace(addresses=(ip_address("192.0.2.9"),))
 
-    assert (await evaluate("me@wide.example", [ip_address("203.0.113.2")], many)).result == "fail"
-    assert len(asked) <= 40
+    assert (await evaluate("me@wide.example", [ip_address("203.0.113.2")], wide)).result == "permerror"
+    assert len(asked) == 40
 
 
 # --- ports

@@ -28,6 +28,8 @@ class OwnFile(NamedTuple):
 # where systemd, D-Bus and the others look on a machine whose packages are in /usr
 _PLACES = (
     OwnFile("salsa-agent.service", "usr/local/lib/systemd/system/salsa-agent.service"),
+    OwnFile("salsa-metrics.service", "usr/local/lib/systemd/system/salsa-metrics.service"),
+    OwnFile("salsa-metrics.timer", "usr/local/lib/systemd/system/salsa-metrics.timer"),
     OwnFile("salsa-agent.sysusers.conf", "usr/local/lib/sysusers.d/salsa-agent.conf"),
     OwnFile("org.salsa.Agent1.conf", "etc/dbus-1/system.d/org.salsa.Agent1.conf"),
     OwnFile("org.salsa.Agent1.service", "usr/local/share/dbus-1/system-services/org.salsa.Agent1.service"),
@@ -54,11 +56,11 @@ class NotPlaced(Exception):
     """Nothing was placed; the message is one sentence that says why."""
 
 
-def place(root: Path, program: Path) -> Iterator[Path]:
+def place(root: Path, programs: Path) -> Iterator[Path]:
     """Put the files below `root`, each in the place of one that is there; the paths, as they are written.
 
-    `program`: the path of `salsa-agent`, which the unit is to start. Raises NotPlaced before anything is written, and
-    OSError.
+    `programs`: the directory of `salsa-agent` and `salsactl`, which the units are to start. Raises OSError, and
+    NotPlaced before anything is written.
     """
     shipped = _shipped()
     for name in _PACKAGED:
@@ -66,8 +68,8 @@ def place(root: Path, program: Path) -> Iterator[Path]:
             raise NotPlaced(f"a package has its own files here ({root / name}); remove it first")
     for file in _PLACES:
         content = (shipped / file.source).read_bytes()
-        if file.source.endswith(".service") and b"ExecStart=" in content:
-            content = content.replace(b"/usr/bin/salsa-agent", os.fsencode(program))
+        if "/systemd/" in file.place:
+            content = content.replace(b"/usr/bin/", os.fsencode(programs) + b"/")
         if file.place.endswith(".gz"):
             content = gzip.compress(content, mtime=0)
         yield _write(root / file.place, content, file.mode)
@@ -77,9 +79,9 @@ def place(root: Path, program: Path) -> Iterator[Path]:
     yield link
 
 
-def hidden_from_the_unit(program: Path) -> bool:
-    """Whether the unit, which sees no home directories, could not start this program."""
-    return str(program).startswith(_HIDDEN_FROM_THE_UNIT)
+def hidden_from_the_units(programs: Path) -> bool:
+    """Whether the units, which see no home directories, could not start programs of this directory."""
+    return f"{programs}/".startswith(_HIDDEN_FROM_THE_UNIT)
 
 
 def _shipped() -> Path:

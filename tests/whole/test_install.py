@@ -201,6 +201,37 @@ def test_install_says_who_may_where_the_prefix_is_somebody_else_s() -> None:
     assert "/usr/local is not yours to write; " in done.stderr
 
 
+# the machine's files with a /run of its own, where nothing of systemd is; what is written is gone with the namespace
+WITHOUT_SYSTEMD = """
+set -e
+mount -t tmpfs none "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" none "$1/root"
+for new in run tmp; do mount -t tmpfs none "$1/root/$new"; done
+mount -t proc proc "$1/root/proc"
+mount --rbind /dev "$1/root/dev"
+mkdir -p "$1/root$2" "$1/root$3"
+mount --bind "$2" "$1/root$2"
+mount --bind "$3" "$1/root$3"
+cd "$1/root$2"
+words='cd "$1"; ./run install; salsactl --version; ./run uninstall; ! test -e /usr/local/bin/salsactl'
+exec chroot "$1/root" sh -ec "$words" sh "$2"
+"""
+
+
+@pytest.mark.needs("boot")  # an overlay of the whole machine
+def test_install_works_where_systemd_does_not_run(tmp_path: Path) -> None:
+    environment = {**os.environ, "SALSA_VENV": sys.prefix, "SALSA_CACHE": str(PROJECT / "build"), "TMPDIR": "/tmp"}
+    argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", WITHOUT_SYSTEMD, "sh"]
+    done = subprocess.run(
+        [*argv, str(tmp_path), str(PROJECT), sys.prefix],
+        cwd="/", check=False, capture_output=True, text=True, env=environment, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"salsactl {__version__}\n"
+    assert "systemd does not run here: start /usr/local/bin/salsa-agent by what does" in done.stderr
+
+
 def test_version_is_the_same_everywhere() -> None:
     assert f"({__version__})" in (PROJECT / "debian/changelog").read_text().splitlines()[0]
     assert __version__ in (PROJECT / "CHANGELOG.md").read_text()

@@ -113,8 +113,8 @@ def test_install_files_places_what_run_install_places_beside_the_program(install
     assert placed == theirs - program
     for name in placed:
         ours, its = (root / name).read_bytes(), (other / name).read_bytes()
-        if not name.endswith("/salsa-agent.service"):
-            assert ours == its or name.endswith(".gz"), name
+        if not name.endswith((".service", ".gz")) or "system-services" in name:
+            assert ours == its, name
         assert (root / name).stat().st_mode == (other / name).stat().st_mode, name
 
 
@@ -126,6 +126,7 @@ def test_install_files_has_the_unit_start_this_program(installed: Path, tmp_path
     lines = unit.read_text().splitlines()
     assert f"ExecStart={installed}/bin/salsa-agent --bus system" in lines
     assert f"ExecReload={installed}/bin/salsa-agent --check-config" in lines
+    assert f"{installed}/bin/salsactl " in unit.with_name("salsa-metrics.service").read_text()
 
 
 def test_install_files_says_what_is_in_its_way(installed: Path, tmp_path: Path) -> None:

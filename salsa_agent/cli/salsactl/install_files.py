@@ -32,11 +32,11 @@ async def _run(given: Namespace) -> int:
     # imported late: no other command needs it, nor the metadata of what is installed
     from salsa_agent.oneshot import own_files
 
-    program = Path(sysconfig.get_path("scripts"), "salsa-agent")
+    programs = Path(sysconfig.get_path("scripts"))
     if not given.directory.is_dir():
         raise CommandError(f"{given.directory} is no directory")
     try:
-        written = [str(path) for path in own_files.place(given.directory, program)]
+        written = [str(path) for path in own_files.place(given.directory, programs)]
     except own_files.NotPlaced as error:
         raise CommandError(str(error)) from None
     except OSError as error:
@@ -45,8 +45,8 @@ async def _run(given: Namespace) -> int:
         say_json({"files": written})
     else:
         say("\n".join(written))
-    if own_files.hidden_from_the_unit(program):
-        warn(f"the unit sees no home directories, so it cannot start {program}: install it in /opt/salsa-agent, say")
+    if own_files.hidden_from_the_units(programs):
+        warn(f"units see no home directories, so they cannot start {programs}/salsa-agent: install it in /opt, say")
     return EX_OK
 
 

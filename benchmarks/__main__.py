@@ -36,6 +36,7 @@ class Results:
         self._draw("latency.svg", "Event to signal", plot.bars("Event to signal, median and p99", "ms", values))
         self._add(tables)
         self._add(process.start(*given))
+        self._add(process.find(*given))
         self._add(process.size(*given))
         self._add(storm.measure(*given))
         self._add(service.reads(*given))

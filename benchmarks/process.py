@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ IMPORTS = {
     "import asyncio": "import asyncio",
     "import of the three libraries": "import dbus_next.aio, dns.asyncresolver, pyroute2",
 }
+FIND = ["-m", "salsa_agent.cli.salsactl.main", "find", "--config", os.devnull]
+FIND_DELAY, FIND_TRIPS = 0.02, 2  # seconds until the DNS answers, and how many answers there are to wait for in turn
 MIB = 1024
 ADDRESS = "10.0.0.7/32"
 EXCHANGES, STATIC = "exchanges in the MX set", "static relays"
@@ -83,6 +86,39 @@ def start(tools: Path, counts: Counts, progress: Progress) -> list[Table]:
         "Imports: the whole process, start to end. The agent owns its name after its first answer (rule H3), the "
         "others as soon as they can. Lean Python and the naive stack look at what changes only. Of the agent's own "
         "modules, as of the libraries', there is bytecode, as there is where a package was installed."
+    )
+    return [table]
+
+
+def find(tools: Path, counts: Counts, progress: Progress) -> list[Table]:
+    """`salsactl find` from its start to its end, beside the import of the libraries and the round trips."""
+    libraries = "import of the three libraries"
+    runs = {
+        libraries: ["-c", IMPORTS[libraries]],
+        "salsactl find": FIND,
+        "salsactl find --no-verify": [*FIND, "--no-verify"],
+    }
+    took: dict[str, list[float]] = {}
+    for n in range(counts.starts):
+        progress(f"find, {n + 1} of {counts.starts}")
+        with Lab(tools, delay=FIND_DELAY) as lab, lab.addresses(ADDRESS):
+            environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": lab.bus}
+            for label, argv in runs.items():
+                begin = time.monotonic()
+                said = lab.run([sys.executable, *argv], cwd=PROJECT, env=environment)
+                took.setdefault(label, []).append((time.monotonic() - begin) * 1000)
+                if label != libraries and not said.endswith(":25\n"):
+                    raise RuntimeError(f"find has no relay: {said}")
+    trips = FIND_TRIPS * FIND_DELAY * 1000
+    least = median(took[libraries]) + trips
+    table = Table("salsactl find", ("", "median / p99, ms", "times the import and the round trips"))
+    for label, got in took.items():
+        table.rows.append((label, both(got, 0), "" if label == libraries else f"{median(got) / least:.2f}"))
+    what = "start to answer of salsactl find, times the import of the three libraries and the round trips"
+    table.bounds.append(at_most(what, 2, median(took["salsactl find"]) / least))
+    table.note = (
+        f"The whole process, start to end. Round trips: {FIND_TRIPS} answers of the DNS, one after the other (MX, then "
+        f"the exchange's addresses), of {FIND_DELAY * 1000:.0f} ms each; the relay's come at once, and are not counted."
     )
     return [table]
 

@@ -28,10 +28,12 @@ def test_a_quick_run_writes_every_table_and_plot(tmp_path: Path) -> None:
     done = run("bench", "--quick", "--out", str(tmp_path))
     results = (tmp_path / "results.md").read_text()
     assert re.search(r"^\| RSS, MiB \| at most 42 \| [\d.]+ \| ", results, re.MULTILINE)
+    assert re.search(r"^\| start to answer of salsactl find, .* \| at most 2 \| [\d.]+ \| ", results, re.MULTILINE)
     for title in (
         "The bounds",
         "Event to signal, 20 ms",
         "Start",
+        "salsactl find",
         "Size and idleness",
         "Storms",
         "D-Bus reads",

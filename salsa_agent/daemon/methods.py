@@ -44,6 +44,7 @@ class Methods:
         self._statistics = statistics
         self._reports = ReportQuota()
         self._lookups = LookupQuota()
+        self._reportable: tuple[Publication | None, frozenset[RelayKey]] = None, frozenset()
         self._refreshes: dict[int, asyncio.Future[None]] = {}
         self._tokens = 0
 
@@ -70,7 +71,7 @@ class Methods:
         """Mark a relay as failed (D6). Raises NoSuchRelay, LimitsExceeded."""
         literal = names.literal(host)
         key = RelayKey(str(literal) if literal else names.canonical(host), port)
-        if not key.host or key not in _known(self._engine.publication):
+        if not key.host or key not in self._known():
             raise NoSuchRelay("This relay is neither in the list nor in one of a sender, nor published.")
         now = clock()
         if uid != ROOT and self._engine.report_refused(key, now):
@@ -79,6 +80,13 @@ class Methods:
             raise LimitsExceeded(refusal)
         self._statistics.count("reports")
         self._loop.post_now(FailureReported(key, reason))
+
+    def _known(self) -> frozenset[RelayKey]:
+        """The relays that can be reported, gathered once: anybody may report what is none of them, without a limit."""
+        published = self._engine.publication
+        if self._reportable[0] is not published:
+            self._reportable = published, _reportable(published)
+        return self._reportable[1]
 
     def relay_for(self, sender: str) -> SenderRelays:
         """The relay for an envelope sender, and its list (C11)."""
@@ -117,9 +125,9 @@ class Methods:
         self._loop.post(LinkRelaysSet(self._links.links))
 
 
-def _known(publication: Publication) -> set[RelayKey]:
-    """The relays that can be reported: those of all lists, and the best ones."""
+def _reportable(publication: Publication) -> frozenset[RelayKey]:
+    """Those of all lists, and the best ones."""
     choices = publication.senders
     best = [publication.best, *(one.best for one in choices)]
     relays = [*publication.relays, *(listed for one in choices for listed in one.relays)]
-    return {RelayKey(one.host, one.port) for one in best} | {listed.relay.key for listed in relays}
+    return frozenset([RelayKey(one.host, one.port) for one in best] + [listed.relay.key for listed in relays])

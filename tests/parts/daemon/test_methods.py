@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -107,3 +109,24 @@ def test_d6_a_relay_of_a_sender_can_be_reported_and_one_of_no_list_cannot() -> N
     for host, port in (("smtp.home.example", 25), ("other.example", 25), ("", 25)):
         with pytest.raises(NoSuchRelay):
             calls.report_failure(host, port, "554", 1000)
+
+
+def test_a_report_on_what_is_no_relay_costs_the_same_however_long_the_lists_are() -> None:
+    """No limit counts these; with a hundred senders each took two milliseconds."""
+
+    class Counted(tuple[SenderChoice, ...]):
+        looks = 0
+
+        def __iter__(self) -> Iterator[SenderChoice]:
+            Counted.looks += 1
+            return super().__iter__()
+
+    quiet = Quiet()
+    quiet.publication = replace(PUBLISHED, senders=Counted(PUBLISHED.senders))
+    calls = made(quiet)
+    for number in range(100):
+        with pytest.raises(NoSuchRelay):
+            calls.report_failure(f"x{number}.example", 25, "554", 1000)
+    assert Counted.looks <= 2
+    quiet.publication = replace(PUBLISHED, best=Best("x1.example", 25, Source.DNS))
+    calls.report_failure("x1.example", 25, "554", 1000)  # what is published anew can be reported

@@ -22,7 +22,7 @@ exit status:
   0  the relay in use is ok; or the network names none, and none is configured
   1  something is being tried again, or nothing is decided yet
   2  there is no relay, the relay in use has failed, or this host has no address
-  3  no agent runs, or bad usage
+  3  no agent runs (or what says so is none), or bad usage
 
 examples:
   salsactl check

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.torture import attacks, bus, dns, kernel, machine, relays  # noqa: F401  # fill the table
+from tests.torture import aiming, attacks, bus, dns, kernel, machine, relays  # noqa: F401  # fill the table
 from tests.torture.trial import FAULTS, Row, run, torture_world
 
 HEAD = """\

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.whole import HOME
-from tests.torture import attacks, bus, dns, kernel, machine, relays  # noqa: F401  # fill the table
+from tests.torture import aiming, attacks, bus, dns, kernel, machine, relays  # noqa: F401  # fill the table
 from tests.torture.soak import Grown, Sample, judge, soak
 from tests.torture.trial import FAULTS, ROUND, A, Fault, Site, Trial, run, torture_world
 
@@ -29,6 +29,8 @@ QUICK = (
     "sixty pipelining connections to the socketmap beside Postfix's",
     "three users connect to the socketmap in loops, and ask, or hold on, or send half a query",
     "a hostile network names hosts of the VPN",
+    "one machine named by eight others of its addresses each time, while an address flaps",
+    "exchanges at this host's loopback address and a neighbour's, as NAT64 and 6to4 write them",
     "a FIFO as configuration at SIGHUP, and as hosts file",
 )
 

@@ -108,6 +108,8 @@ class NameOwner:
             old, self._bus = self._bus, bus
             bus.router.signal_filter = _from_the_daemon
             bus.on_end = self._on_end
+            if bus.beside is not None:  # without it nobody's calls could be judged
+                bus.beside.on_end = self._on_end
             bus.policed = kind == "system"
             bus.router.add_message_handler(self._on_message)
             if self._service is not None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from salsa_agent.bus.interface import NAME, PATH, PEER
 from salsa_agent.bus.name_owner import BusError, NameOwner, NameRefused, address_of, connect
 from salsa_agent.bus.service import Service
 from tests.lab.bus import KINDS, NOBODY, PATIENCE, RawClient, system_bus
-from tests.lab.busagent import READY, VERSION, Fake, follow, realtime_us
+from tests.lab.busagent import READY, VERSION, Fake, follow, realtime_us, serving
 
 
 @pytest.fixture(autouse=True)
@@ -395,3 +396,16 @@ async def test_nothing_is_left_open_by_many_connections(nowhere: Path) -> None:
         await connection.close()
     assert len(os.listdir("/proc/self/fd")) == before
     assert asyncio.all_tasks() == tasks
+
+
+async def test_h3_the_bus_is_lost_with_the_connection_that_asks_it_about_callers() -> None:
+    """The agent would go on, and refuse every call: nobody could say whose it is."""
+    with system_bus() as bus:
+        async with serving(bus) as agent:
+            own = agent.connection._bus
+            assert own is not None
+            assert own.beside is not None
+            assert own.beside._sock is not None
+            own.beside._sock.shutdown(socket.SHUT_RDWR)
+            async with asyncio.timeout(PATIENCE):
+                assert "is lost" in await agent.connection.lost()

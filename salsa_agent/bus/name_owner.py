@@ -249,6 +249,8 @@ async def _open_two(address: str) -> BusConnection:
     bus = await open_bus(address)
     try:
         bus.beside = await open_bus(address)
+        if bus.end:  # meanwhile, when nobody was told of it yet
+            raise BusError(f"{clean(address)}: {clean(bus.end)}")
     except BaseException:
         bus.disconnect()
         raise

@@ -68,16 +68,16 @@ def dbus_messages(data: bytes) -> None:
 async def _on_a_bus(data: bytes) -> None:
     with tempfile.TemporaryDirectory(prefix="salsa-fuzz-") as directory:
         said: list[bytes] = []
-        go, ended = asyncio.Event(), asyncio.Event()
+        go, peers = asyncio.Event(), set[asyncio.Task[None]]()
         if len(data) % 2:  # it comes in one piece with the answer to Hello
             go.set()
         server = await asyncio.start_unix_server(
-            functools.partial(_bus, data, said, go, ended), path=f"{directory}/bus"
+            functools.partial(_bus, data, said, go, peers), path=f"{directory}/bus"
         )
         try:
             with contextlib.suppress(BusError):
                 await _serve(await connect(f"unix:path={directory}/bus"), go)
-            await ended.wait()
+            await asyncio.gather(*peers)
         finally:
             server.close()
             await server.wait_closed()
@@ -100,11 +100,14 @@ async def _bus(
     data: bytes,
     said: list[bytes],
     go: asyncio.Event,
-    ended: asyncio.Event,
+    peers: set[asyncio.Task[None]],
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
 ) -> None:
-    """Let the agent in, send `data`, take what it answers, and hang up."""
+    """Let one of the agent's two connections in, send `data`, take what it answers, and hang up."""
+    task = asyncio.current_task()
+    assert task is not None
+    peers.add(task)
     try:
         await reader.readuntil(b"\r\n")
         writer.write(b"OK 0123456789abcdef0123456789abcdef\r\n")
@@ -125,7 +128,6 @@ async def _bus(
         pass
     finally:
         writer.close()
-        ended.set()
 
 
 async def _message(reader: asyncio.StreamReader) -> bytes:

@@ -157,19 +157,6 @@ async def test_h3_a_lost_name_is_one_line() -> None:
         await connection.close()
 
 
-async def test_h3_a_loss_of_the_connection_beside_is_a_loss_of_the_bus() -> None:
-    """Without it nobody's calls could be judged."""
-    with system_bus() as bus:
-        connection = await connect(bus.address)
-        await connection.own_name()
-        assert connection._bus is not None
-        assert connection._bus.beside is not None
-        assert connection._bus.beside._sock is not None
-        connection._bus.beside._sock.shutdown(socket.SHUT_RDWR)
-        assert (await lost(connection)).startswith(f"the bus at {bus.address} is lost: ")
-        await connection.close()
-
-
 async def test_closing_is_no_loss() -> None:
     with system_bus() as bus:
         connection = await connect(bus.address)

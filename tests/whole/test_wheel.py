@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from packaging.metadata import Metadata
+from packaging.requirements import Requirement
 
 from salsa_agent import __version__
 from tests.lab.package import build_dist, versioned
@@ -68,6 +70,22 @@ def test_metadata_names_the_pythons_that_the_program_runs_on(wheel: Path) -> Non
     assert metadata.requires_python is not None
     for minor in range(9, 17):
         assert (f"3.{minor}" in named) == metadata.requires_python.contains(f"3.{minor}.1"), minor
+
+
+def test_upper_bounds_are_those_that_a_test_shows_the_reason_of() -> None:
+    """dbus-next: tests/parts/bus/test_codec.py; pyroute2: tests/parts/netlink/test_kernel_socket.py; Python: below."""
+    asked = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    bounded = {
+        one.name for one in map(Requirement, asked["dependencies"])
+        if any(specifier.operator not in (">=", "!=") for specifier in one.specifier)
+    }  # fmt: skip
+    assert bounded == {"dbus-next", "pyroute2"}
+    without = (
+        "import typing, warnings; warnings.simplefilter('ignore'); vars(typing).pop('no_type_check_decorator', None); "
+        "vars(typing).pop('__getattr__', None); import dbus_next"
+    )
+    said = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, timeout=60, check=False)
+    assert "no_type_check_decorator" in said.stderr, "dbus-next can be imported on Python 3.15: requires-python"
 
 
 @pytest.mark.parametrize(

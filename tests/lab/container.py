@@ -21,8 +21,7 @@ from tests.lab.netns import Netns
 CONTAINERFILE = PROJECT / "examples" / "Containerfile"
 CACHE = PROJECT / os.environ.get("SALSA_CACHE", "build")
 SUITE = "bookworm"
-BASE = f"docker.io/library/debian:{SUITE}-slim"
-MIRROR = f"deb http://deb.debian.org/debian {SUITE} main"
+BASE = f"localhost/debian:{SUITE}-slim"
 SLOW = 300.0  # seconds that Debian's mirror may take
 QUICK = 60.0
 
@@ -63,7 +62,7 @@ def base() -> Path:
         if not archive.exists():
             new = archive.with_suffix(".new.tar")
             lean = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")]
-            run("mmdebstrap", "--quiet", "--variant=minbase", "--include=python3", *lean, SUITE, str(new), MIRROR)
+            run("mmdebstrap", "--quiet", "--variant=minbase", "--include=python3", *lean, SUITE, str(new))
             new.rename(archive)
     return archive
 

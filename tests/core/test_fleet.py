@@ -10,6 +10,9 @@ import pytest
 from tests.core import fleet
 from tests.core.fleet import DEAD_SITE, DIES, ENDS, HOSTS, HOUR, RETURNS, SITES, Exercise, relay_of
 
+# 480 hosts for six hours: half a minute of work, where nobody else works
+pytestmark = pytest.mark.timeout(600)
+
 BEFORE, MEANWHILE, AFTERWARDS = DIES - 1.0, DIES + 0.5 * HOUR + 60.0, RETURNS + 0.55 * HOUR + 60.0
 
 

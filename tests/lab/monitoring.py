@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,13 +33,13 @@ def document(name: str) -> str:
 
 
 @contextmanager
-def prometheus(space: Netns, directory: Path, target: str, *rules: Path) -> Iterator[None]:
-    """Prometheus on 127.0.0.1:9090 of a namespace, for the length of the block; it asks the target each second."""
+def prometheus(space: Netns, directory: Path, targets: Sequence[str], *rules: Path) -> Iterator[None]:
+    """Prometheus on 127.0.0.1:9090 of a namespace, for the length of the block; it asks the targets each second."""
     program = tool("prometheus", "usr/bin/prometheus")
     files = "".join(f"\n  - {path}" for path in rules)
     (directory / "prometheus.yml").write_text(
         f"global:\n  scrape_interval: 1s\n  evaluation_interval: 1s\nrule_files:{files}\n"
-        f"scrape_configs:\n  - job_name: node\n    static_configs:\n      - targets: ['{target}']\n"
+        f"scrape_configs:\n  - job_name: node\n    static_configs:\n      - targets: {json.dumps(list(targets))}\n"
     )
     share = CACHE / "prometheus/usr/share/prometheus"
     with (directory / "prometheus.log").open("wb") as log:

@@ -144,7 +144,7 @@ def test_the_collector_takes_no_openmetrics_file(machine: Booted, site: Site) ->
 @pytest.fixture
 def server(watched: Booted, site: Site, tmp_path: Path) -> Iterator[Site]:
     """Prometheus beside the host, which it asks each second, with the example's rules."""
-    with prometheus(site, tmp_path, f"{HOST}:9100", RULES):
+    with prometheus(site, tmp_path, [f"{HOST}:9100"], RULES):
         until(lambda: query(site, "salsa_up"), bool)
         yield site
 

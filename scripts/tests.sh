@@ -51,8 +51,9 @@ else
 	say "run: without namespaces, which are not to be had here: what the tests that need them would show stays unseen"
 	scratch=$(mktemp -d /tmp/salsa.XXXXXX)
 	trap 'rm -rf "$scratch"' EXIT
+	chmod 755 "$scratch" # root's tests have other users in it
 	status=0
-	TMPDIR=$scratch "$venv/bin/python" -m pytest -n 4 --dist loadfile "$@" </dev/null || status=$?
+	TMPDIR=$scratch env --default-signal=INT "$venv/bin/python" -m pytest -n 4 --dist loadfile "$@" </dev/null || status=$?
 	exit $status
 fi
 

@@ -24,9 +24,10 @@ unpack_one() {
 	for directory in bin lib sbin; do
 		ln -s "usr/$directory" "$new/root/$directory"
 	done
-	fetch "$new/archives" "$1" 2>/dev/null || {
+	without=$(sed -n "s/^$1  *without=\([^ ]*\) .*/\1-/p" scripts/test-packages-unpacked)
+	fetch "$new/archives" "$1" ${without:+"$without"} 2>/dev/null || {
 		apt-get -qq -o DPkg::Lock::Timeout=300 update </dev/null
-		fetch "$new/archives" "$1" || exit 1
+		fetch "$new/archives" "$1" ${without:+"$without"} || exit 1
 	}
 	for archive in "$new"/archives/*.deb; do
 		dpkg-deb --fsys-tarfile "$archive" >"$new/tar" || exit 1
@@ -35,8 +36,10 @@ unpack_one() {
 	mv -T "$new/root" "$cache/unpacked/$1" && rm -rf "$new"
 }
 
-# fetch DIRECTORY PACKAGE: what an installation would download, and no more
+# fetch DIRECTORY PACKAGE [OTHER-]: what an installation in place of the other package would download, and no more
 fetch() {
-	apt-get -qq -y --no-install-recommends --download-only -o DPkg::Lock::Timeout=300 -o Dir::Cache::archives="$1" \
-		install "$2" </dev/null >/dev/null
+	archives=$1
+	shift
+	apt-get -qq -y --no-install-recommends --download-only -o DPkg::Lock::Timeout=300 -o Dir::Cache::archives="$archives" \
+		install "$@" </dev/null >/dev/null
 }

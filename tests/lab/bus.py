@@ -136,7 +136,7 @@ class Bus:
     async def run(self, argv: Sequence[str], *, uid: int = ROOT) -> Done:
         """Run a program as `uid`, this bus being its system bus."""
         if uid != ROOT:
-            require(Need.USERS)
+            _require_user(uid)
             argv = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--", *argv]
         process = await asyncio.create_subprocess_exec(
             *argv, env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd="/"
@@ -204,6 +204,13 @@ def system_bus(kind: str = "dbus-daemon", *, policy: bool = True, extra: str = "
         shutil.rmtree(directory)
 
 
+def _require_user(uid: int) -> None:
+    """To be this user, whom a bus may know only by the /etc/passwd of its own."""
+    require(Need.USERS)
+    if uid in (SERVICE_UID, *STRANGERS):
+        require(Need.NAMESPACES)
+
+
 def _wait_for(path: Path) -> None:
     """Until somebody answers there."""
     deadline = time.monotonic() + PATIENCE
@@ -240,7 +247,7 @@ class RawClient:
         client = cls(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
         try:
             if uid != ROOT:
-                require(Need.USERS)
+                _require_user(uid)
             os.seteuid(uid)  # the kernel tells the bus who connected
             try:
                 client.sock.connect(path)

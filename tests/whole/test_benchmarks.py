@@ -23,7 +23,7 @@ from tests.lab.smtpserver import SmtpServer
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.needs("users")
+@pytest.mark.needs("namespaces", "users")
 def test_a_quick_run_writes_every_table_and_plot(tmp_path: Path) -> None:
     done = run("bench", "--quick", "--out", str(tmp_path))
     results = (tmp_path / "results.md").read_text()

@@ -45,6 +45,7 @@ def memory(pid: int, what: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
 
 
+@pytest.mark.needs("namespaces", "users")
 @pytest.mark.parametrize("kind", KINDS)
 def test_connections_that_come_and_go_fill_no_memory_and_root_is_heard_meanwhile(kind: str, tmp_path: Path) -> None:
     """Before: 114 MiB in ten seconds on dbus-daemon, 228 on dbus-broker, and calls of root lost."""

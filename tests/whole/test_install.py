@@ -101,6 +101,7 @@ def test_documents_name_no_directory_that_only_a_package_or_only_an_install_uses
             assert place not in text, (document, place)
 
 
+@pytest.mark.needs("namespaces")
 @pytest.mark.parametrize("command", ["salsa-agent", "salsactl"])
 def test_install_commands_run_by_the_system_s_python_and_their_own_libraries(staged: Path, command: str) -> None:
     inside = 'mount --bind "$1/usr/local" /usr/local && cd / && exec "/usr/local/bin/$2" --version'
@@ -116,6 +117,7 @@ def test_install_commands_run_by_the_system_s_python_and_their_own_libraries(sta
     assert __version__ in done.stdout
 
 
+@pytest.mark.needs("namespaces")
 def test_install_example_configuration_is_good(staged: Path) -> None:
     example = staged / "usr/local/share/doc/salsa-agent/examples/salsa-agent.toml"
     argv = [

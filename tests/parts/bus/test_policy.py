@@ -76,6 +76,7 @@ def test_policy_every_rule_names_destination_and_interface() -> None:
     assert [rule.attrib for rule in rules if "own" in rule.attrib] == [{"own": NAME}] * 2
 
 
+@pytest.mark.needs("namespaces")
 def test_policy_a_user_that_is_not_there_does_no_harm() -> None:
     """Before the package has made the user, the bus must read the policy all the same."""
     with system_bus() as bus:

@@ -17,6 +17,7 @@ import pytest
 
 from salsa_agent.nameservers import file_watch as inotify
 from salsa_agent.nameservers.file_watch import Follower
+from tests.lab.needs import Need, require
 
 PATIENCE = 30.0
 CLONE_NEWNS = 0x00020000  # linux/sched.h
@@ -234,6 +235,7 @@ async def test_f1_directories_that_appear_later_go_and_come_back(tmp_path: Path)
 @pytest.fixture
 def mounts() -> Iterator[None]:
     """This thread has a mount table of its own, nothing of which is seen outside."""
+    require(Need.NAMESPACES)
     before = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     cwd = os.getcwd()
     try:

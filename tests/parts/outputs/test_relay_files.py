@@ -28,6 +28,7 @@ from salsa_agent.core.model import (
 from salsa_agent.core.settings import Settings, Verify
 from salsa_agent.outputs import relay_files as outputs
 from salsa_agent.outputs.relay_files import FILES, RelayFile
+from tests.lab.needs import Need, require
 
 NOC = Best("noc.example.net", 25, Source.DNS)
 V6 = Best("2001:db8::1", 587, Source.STATIC)
@@ -89,6 +90,7 @@ def _hear(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """Mounts a small file system of its own (tmpfs) with these options."""
+    require(Need.NAMESPACES)
     mounted: list[Path] = []
 
     def mount(options: str) -> Path:

@@ -335,7 +335,7 @@ def test_run_package_list_says_why(name: str) -> None:
     lines = (PROJECT / "scripts" / name).read_text().splitlines()
     packages = [line for line in lines if not line.startswith("#")]
     assert packages == sorted(packages)
-    assert all(re.fullmatch(r"[a-z0-9.+-]+( units=[\w.,@-]+)? \w.*", line) for line in packages)
+    assert all(re.fullmatch(r"[a-z0-9.+-]+( (units|without)=[\w.,@-]+)? \w.*", line) for line in packages)
 
 
 def test_run_list_of_trees_says_why() -> None:

@@ -46,6 +46,9 @@ if is_root && may; then
 elif ! is_root && may --user --map-root-user --net; then
 	spaces="--user --map-root-user --net"
 	(. scripts/lib/stage.sh && find_libraries) # from inside no index is in reach
+	# sources of the rpm package
+	! have rpmbuild || pip download --require-hashes --no-deps --only-binary :all: --requirement requirements/run.txt --dest "$cache/wheels" ||
+		say "run: the wheels of the libraries could not be fetched; tests that need them cannot run"
 	say "run: in a user namespace, as root of which most tests run that need root"
 else
 	say "run: without namespaces, which are not to be had here: what the tests that need them would show stays unseen"

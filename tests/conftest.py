@@ -15,6 +15,7 @@ HOW = {
     "namespaces": "root, or a user who may make user namespaces (sudo ./run tests)",
     "users": "root (sudo ./run tests)",
     "boot": "root on a whole machine, with cgroup2 (sudo ./run tests)",
+    "index": "the Python package index, once: what comes from it is kept below build/",
     "programs": "the packages of scripts/test-packages (sudo ./run tests installs them)",
 }
 
@@ -35,9 +36,12 @@ def _forbid(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 
 def _lacks_program(call: pytest.CallInfo[None]) -> str:
-    """The program that the test wanted to start and that is not installed; empty: it is not that."""
+    """The program that the test wanted to start and that is not installed; empty: it is not that.
+
+    Where the user may not look into a directory of PATH, a missing program is a PermissionError.
+    """
     error = call.excinfo.value if call.excinfo else None
-    name = error.filename if isinstance(error, FileNotFoundError) else None
+    name = error.filename if isinstance(error, FileNotFoundError | PermissionError) else None
     return name if isinstance(name, str) and name and "/" not in name and shutil.which(name) is None else ""
 
 

@@ -130,7 +130,7 @@ def dnsmasq(at: Publisher, text: str) -> None:
     (at.where / "d").mkdir()
     at.write("d/relay.conf", [text])
     lines = [
-        "no-resolv", "no-hosts", "bind-interfaces", "user=root", "pid-file=", f"listen-address={ADDRESS}",
+        "no-resolv", "no-hosts", "bind-interfaces", "user=root", "group=", "pid-file=", f"listen-address={ADDRESS}",
         f"port={PORT}", "local-ttl=3600", f"host-record={RELAY},{RELAY_ADDRESS}", "local=/example.net/",
         *(f"local=/{top}/" for top in TOPS), f"conf-dir={at.where}/d",
     ]  # fmt: skip

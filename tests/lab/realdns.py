@@ -16,7 +16,6 @@ from pathlib import Path
 import dns.message
 
 from salsa_agent.core.model import Server
-from tests.lab.needs import Need, require
 
 PATIENCE = 30.0
 SOA = "ns.hookup.net. root.hookup.net. 1 3600 600 86400 120"
@@ -43,10 +42,9 @@ ZONES = {"154.165.in-addr.arpa": REVERSE, "hookup.net": FORWARD}
 
 
 def dnsmasq(where: Path, address: str, port: int) -> list[str]:
-    require(Need.USERS)  # it sets its groups, also as root
-    argv = [
+    argv = [  # without a group: a user namespace lets nobody set one
         "dnsmasq", "-k", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces", "--user=root",
-        "--pid-file=", f"--listen-address={address}", f"--port={port}", f"--local-ttl={TTL}",
+        "--group=", "--pid-file=", f"--listen-address={address}", f"--port={port}", f"--local-ttl={TTL}",
     ]  # fmt: skip
     argv += [f"--local=/{zone}/" for zone in ZONES]
     hosts: dict[str, list[str]] = {}

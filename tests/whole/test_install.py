@@ -196,6 +196,7 @@ def test_install_makes_the_prefix_of_an_ordinary_user() -> None:
         shutil.rmtree(home)
 
 
+@pytest.mark.needs("users")
 def test_install_says_who_may_where_the_prefix_is_somebody_else_s() -> None:
     words = "setpriv --reuid 65534 --regid 65534 --clear-groups env PREFIX=/usr/local ./run install"
     done = subprocess.run(["sh", "-c", words], cwd=PROJECT, capture_output=True, text=True, timeout=60)

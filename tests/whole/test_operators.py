@@ -21,6 +21,7 @@ PAGE = (PROJECT / "docs" / "operators.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 SERVER, RESOLVER, INSIDE, OUTSIDE = "10.1.0.53", "10.1.0.54", "10.1.0.5", "203.0.113.5"
 RELAY = "relay.example.net"
+AS_ROOT = "user=root", "group=", "pid-file="  # a user namespace lets nobody set a group
 
 
 def block(kind: str, words: str = "") -> str:
@@ -108,7 +109,7 @@ def test_unbound_asks_the_server_of_the_site_with_nodefault_only(site: Site, nod
 
 
 def test_dnsmasq_asks_the_server_of_the_site(site: Site) -> None:
-    lines = ["no-resolv", "no-hosts", "bind-interfaces", "user=root", "pid-file=", f"listen-address={RESOLVER}"]
+    lines = ["no-resolv", "no-hosts", "bind-interfaces", *AS_ROOT, f"listen-address={RESOLVER}"]
     (site.where / "dnsmasq.conf").write_text("\n".join([*lines, block("dnsmasq", "rev-server")]))
     site.start(RESOLVER, "dnsmasq", "-k", f"--conf-file={site.where / 'dnsmasq.conf'}")
     assert f"MX\t10 {RELAY}." in site.ask(RESOLVER, INSIDE, "1.10.in-addr.arpa")
@@ -150,7 +151,7 @@ def option_69(host: Netns, where: Path) -> str:
 
 
 def test_dnsmasq_gives_option_69(tmp_path: Path) -> None:
-    lines = ["port=0", "user=root", "pid-file=", "interface=eth0", "bind-interfaces", "dhcp-authoritative", "no-ping"]
+    lines = ["port=0", *AS_ROOT, "interface=eth0", "bind-interfaces", "dhcp-authoritative", "no-ping"]
     (tmp_path / "dnsmasq.conf").write_text("\n".join([*lines, block("dnsmasq", "dhcp-option")]))
     argv = ["dnsmasq", "-k", f"--conf-file={tmp_path}/dnsmasq.conf", f"--dhcp-leasefile={tmp_path}/given"]
     with link() as (network, host), (tmp_path / "log").open("wb") as log:

@@ -78,7 +78,6 @@ def test_h3_a_bus_that_dies_in_mid_round_is_status_69(world: World) -> None:
 
 DEFECTIVE = """
 import sys
-import time
 from salsa_agent.cli.agent import main
 from salsa_agent.netlink.monitor import Netlink
 

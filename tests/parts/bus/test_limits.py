@@ -290,6 +290,7 @@ async def test_users_of_callers_are_remembered_within_bounds() -> None:
 # --- callers that come and go
 
 
+@pytest.mark.needs("namespaces", "users")
 @pytest.mark.parametrize("kind", KINDS)
 async def test_calls_of_connections_that_come_and_go_are_bounded(
     kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

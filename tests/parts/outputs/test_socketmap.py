@@ -473,6 +473,7 @@ async def test_who_never_asks_goes_before_who_does(lab: Lab) -> None:
             one.close()
 
 
+@pytest.mark.needs("users")
 async def test_a_user_with_many_connections_ends_its_own(lab: Lab) -> None:
     """At a unix: endpoint the user is known: who opens one more than all may have loses one of its own."""
     mine = [await lab.client() for _ in range(3)]

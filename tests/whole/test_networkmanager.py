@@ -281,6 +281,8 @@ def relays(machine: Booted) -> str:
 def test_networkmanager_with_dhclient_hands_over_option_69(files: Path, tmp_path: Path) -> None:
     note = '#!/bin/sh\n{ echo "[$1 $2]"; env; } >>/var/log/note\n'
     with managed(files, tmp_path, "dhclient", note) as machine:
+        if "DHCP client 'dhclient' not available" in machine.journal("NetworkManager"):
+            pytest.skip("needs programs: this NetworkManager was built without dhclient, as Debian 13's")
         machine.until(lambda: '"source" s "link"' in relays(machine), "the link's relay is listed", 60)
         assert '"host" s "10.53.0.25" "port" q 25 "source" s "link"' in relays(machine)
         seen = machine.run("sed", "-n", "/^\\[wan0 up\\]/,/^\\[/s/=.*//p", "/var/log/note").split()

@@ -61,6 +61,9 @@ def test_connections_that_come_and_go_fill_no_memory_and_root_is_heard_meanwhile
             for uid in (NOBODY, STRANGERS[0])
         ]
         for attacker in attackers:
+            assert attacker.stdout
+            stack.callback(attacker.wait)
+            stack.callback(attacker.stdout.close)
             stack.callback(attacker.kill)
         kept = tmp_path / "link-relays.json"
         for number in range(1, 9):

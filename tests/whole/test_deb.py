@@ -22,7 +22,8 @@ OBJECT = ("org.salsa.Agent1", "/org/salsa/Agent1", "org.salsa.Agent1")
 UNIT = "salsa-agent.service"
 # what is no file, what dpkg, the journal and the accounts keep, and what tests beside this one lay below the overlay
 NOT_OURS = (
-    r"^/(proc|sys|dev|run|tmp|var/(lib/dpkg|log|cache|backups|tmp)|root/|etc/(passwd|shadow|group|gshadow)-?$|etc/netns)"
+    r"^/(proc|sys|dev|run|tmp|root/|var/(lib/dpkg|log|cache|backups|tmp)|"
+    r"etc/(passwd|shadow|group|gshadow)-?$|etc/netns)"
 )
 # all files, without looking into those directories; names are printed without what is no UTF-8
 PRUNED = r"\( -path /proc -o -path /tmp -o -path /root -o -path /run -o -path /var/log \) -prune"

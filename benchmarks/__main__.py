@@ -55,7 +55,8 @@ class Results:
         self._tables += tables
         self._noise += report.noise(self._counts.noise)
         words = (HERE / "notes.md").read_text()
-        page = report.page(report.machine(self._noise), self._tables, self._plots, words)
+        about = f"{report.machine(self._noise)} Rounds: {self._counts.rounds}."
+        page = report.page(about, self._tables, self._plots, words)
         (self._out / "results.md").write_text(page)
 
 

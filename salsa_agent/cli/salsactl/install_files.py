@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sysconfig
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 from salsa_agent.cli.exit_status import EX_OK
@@ -25,7 +25,15 @@ examples:
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="DIR", type=Path, help="the directory to put them below; / is this system")
+    parser.add_argument(
+        "directory", metavar="DIR", type=_directory, help="the directory to put them below; / is this system"
+    )
+
+
+def _directory(text: str) -> Path:
+    if not text:  # a variable that is not set: the directory at hand is not meant
+        raise ArgumentTypeError("no directory is named; / is this system")
+    return Path(text)
 
 
 async def _run(given: Namespace) -> int:

@@ -3,45 +3,64 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+
+from salsa_agent.bus.api import LimitsExceeded
 
 PER_SENDER, PER_USER, IN_ALL = 16, 32, 64
 ROOT = 0
 
 
+class Place:
+    """That of one call among those in progress."""
+
+    def __init__(self, sender: str, uid: int) -> None:
+        """`sender`: its unique name. `uid`: of its user."""
+        self.sender = sender
+        self.uid = uid
+
+
 class CallsInProgress:
-    """Counts them. Root's are not counted."""
+    """The places that are taken, in the order in which they were. Root's calls need none."""
 
     def __init__(self) -> None:
-        self._senders: Counter[str] = Counter()
-        self._users: Counter[int] = Counter()
-        self._all = 0
+        self._places: list[Place] = []
 
-    def enter(self, sender: str, uid: int) -> str:
-        """Take a call in; if that would be one too many, say whose limit it is and take nothing."""
-        if uid == ROOT:
-            return ""
-        if self._senders[sender] >= PER_SENDER:
-            return f"This caller has {PER_SENDER} calls in progress."
-        if self._users[uid] >= PER_USER:
-            return f"This user has {PER_USER} calls in progress."
-        if self._all >= IN_ALL:
-            return f"There are {IN_ALL} calls in progress."
-        self._senders[sender] += 1
-        self._users[uid] += 1
-        self._all += 1
-        return ""
+    def __len__(self) -> int:
+        return len(self._places)
 
-    def leave(self, sender: str, uid: int) -> None:
-        """A call that was taken in has ended."""
-        if uid == ROOT:
-            return
-        self._all -= 1
-        _decrement(self._senders, sender)
-        _decrement(self._users, uid)
+    def of_users(self) -> Counter[int]:
+        """How many each user has."""
+        return Counter(place.uid for place in self._places)
+
+    def enter(self, place: Place) -> Place | None:
+        """Take a call in. Raises LimitsExceeded, and takes nothing, if it would be one too many.
+
+        Where it would be so only in all, it is the newest call of the user with most that is one too many, if that user
+        still has more than the caller then: the place that is returned has been taken from it. So a few users with all
+        the places cannot have others refused; and nobody loses his only call, however many users somebody can be.
+        """
+        if place.uid == ROOT:
+            return None
+        if sum(one.sender == place.sender for one in self._places) >= PER_SENDER:
+            raise LimitsExceeded(f"This caller has {PER_SENDER} calls in progress.")
+        held = self.of_users()
+        if held[place.uid] >= PER_USER:
+            raise LimitsExceeded(f"This user has {PER_USER} calls in progress.")
+        gives_way = None
+        if len(self._places) >= IN_ALL:
+            gives_way = max(reversed(self._places), key=lambda one: held[one.uid])
+            if held[gives_way.uid] - 1 <= held[place.uid]:
+                raise LimitsExceeded(in_all())
+            self._places.remove(gives_way)
+        self._places.append(place)
+        return gives_way
+
+    def leave(self, place: Place) -> None:
+        """This call has ended. Idempotent; nothing happens if it never had a place, or had to give way."""
+        if place in self._places:
+            self._places.remove(place)
 
 
-def _decrement(counter: Counter[Any], key: object) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]
+def in_all() -> str:
+    """What a caller is told whose call is one too many of all."""
+    return f"There are {IN_ALL} calls in progress."

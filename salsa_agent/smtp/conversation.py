@@ -123,6 +123,8 @@ class Conversation:
             for ask in (session.mail, lambda: session.recipient(demands.recipient), session.reset):
                 self._need()
                 await ask()
+        with suppress(OSError):  # how it ends is not judged, the answer to QUIT neither
+            await session.in_turn()
 
     async def _hello(self, *, inside_tls: bool) -> Extensions:
         """EHLO. Rule D10: outside TLS only an offer of AUTH counts, since many relays make it inside only."""

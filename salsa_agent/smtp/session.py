@@ -81,6 +81,18 @@ class Session:
         """RSET: withdraw the envelope before there is a message."""
         _expect(await self._command("RSET"), 250)
 
+    async def in_turn(self) -> None:
+        """See that the relay has said no more than it was asked: whose replies are counted wrong is believed none.
+
+        Raises ProtocolError; NegativeReply for the 421 of a server that goes down, which may say it at any time
+        (RFC 5321 section 3.8).
+        """
+        unasked = self._stream.unasked()
+        if unasked.startswith(b"421"):
+            _expect(await self._reply())
+        elif unasked:
+            raise ProtocolError("spoke out of turn")
+
     async def quit(self, *, wait: bool) -> None:
         """End the session (RFC 5321 section 4.1.1.10); `wait` for the answer, whatever it is."""
         await self._stream.send(b"QUIT")
@@ -93,8 +105,7 @@ class Session:
 
     async def _command(self, verb: str, argument: str = "") -> Reply:
         self._on_step(verb)
-        if self._stream.pending:
-            raise ProtocolError("spoke out of turn")
+        await self.in_turn()
         line = f"{verb} {argument}".rstrip()
         if not (line.isascii() and line.isprintable()):
             raise ValueError("not printable ASCII")

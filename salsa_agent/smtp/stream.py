@@ -51,10 +51,7 @@ class Stream:
             data = await self._read()
             if not data:
                 raise ProtocolError("connection closed")
-            self._octets += len(data)
-            if self._octets > MAX_OCTETS:
-                raise ProtocolError("more than 32 KiB")
-            self._buffer += data
+            self._take(data)
         line = bytes(self._buffer[:end]).removesuffix(b"\r")
         del self._buffer[: end + 1]
         self._lines += 1
@@ -75,10 +72,15 @@ class Stream:
         """How many whole lines the relay has sent."""
         return self._lines
 
-    @property
-    def pending(self) -> bool:
-        """Something was received that has not been asked for yet."""
-        return bool(self._buffer)
+    def unasked(self) -> bytes:
+        """What has come beyond the lines that were asked for, at most some READ octets of it; nothing is waited for.
+
+        Raises ProtocolError, OSError.
+        """
+        if not self._buffer:
+            with suppress(BlockingIOError):
+                self._take(self._glance())
+        return bytes(self._buffer)
 
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """Go on inside TLS (RFC 3207 section 4; at once on port 465, RFC 8314 section 3.3).
@@ -89,17 +91,38 @@ class Stream:
         """
         from salsa_agent.smtp.tls import Tls  # only where TLS is used: it is not free
 
-        if self.pending:
+        if self._buffer:
             raise ProtocolError("plaintext after the reply to STARTTLS")
         self._handshaking = True
         tls = Tls(context, host)
         await self._run(tls, tls.handshake)
         self._tls, self._handshaking = tls, False
 
+    def _take(self, data: bytes) -> None:
+        self._octets += len(data)
+        if self._octets > MAX_OCTETS:
+            raise ProtocolError("more than 32 KiB")
+        self._buffer += data
+
+    def _came(self, records: bytes) -> bytes:
+        """Records of TLS that came; they are bounded, too."""
+        self._wire += len(records)
+        if self._wire > MAX_WIRE:
+            raise ProtocolError("more than 256 KiB of TLS")
+        return records
+
     async def _read(self) -> bytes:
         if self._tls is None:
             return await self._loop.sock_recv(self._sock, READ)
         return await self._run(self._tls, partial(self._tls.opened, READ))
+
+    def _glance(self) -> bytes:
+        """What `_read` would read now. Raises BlockingIOError where it would wait."""
+        if self._tls is None:
+            return self._sock.recv(READ)
+        while (data := self._tls.opened(READ)) is None:
+            self._tls.incoming(self._came(self._sock.recv(READ)))
+        return data
 
     async def _run(self, tls: Tls, step: Callable[[], T | None]) -> T:
         """Repeat a step of TLS, moving its records, until it has something to show for it."""
@@ -111,8 +134,4 @@ class Stream:
                     await self._loop.sock_sendall(self._sock, records)
             if result is not None:
                 return result
-            records = await self._loop.sock_recv(self._sock, READ)
-            self._wire += len(records)
-            if self._wire > MAX_WIRE:
-                raise ProtocolError("more than 256 KiB of TLS")
-            tls.incoming(records)
+            tls.incoming(self._came(await self._loop.sock_recv(self._sock, READ)))

@@ -24,6 +24,7 @@ from salsa_agent.core.settings import Settings, Verify
 from salsa_agent.resolver.resolver import Resolver
 from salsa_agent.smtp import conversation, happy_eyeballs, tls
 from salsa_agent.smtp.connect import Connector, NoRouteError
+from salsa_agent.smtp.stream import READ
 from salsa_agent.smtp.verifier import Verifier
 from salsa_agent.wiring.tasks import Work
 from tests.lab.ca import Ca, Certificate
@@ -205,6 +206,59 @@ async def test_d1_replies_in_pieces() -> None:
 async def test_d1_a_failure_is_named(behaviour: str, reason: str) -> None:
     async with SmtpServer(answers=behaviour) as server:
         assert failed(await check(server.port), f"127.0.0.1: {reason}")
+
+
+EHLO = b"250-relay.example\r\n250 SIZE\r\n"
+MORE = b"250 and so on\r\n"
+FAREWELL = b"421 4.3.2 going down\r\n"
+FILLED = many(2, 2048) + b"2"  # what one read takes, and the beginning of more
+assert len(FILLED) == READ + 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "reply"),
+    [
+        ("EHLO", EHLO + MORE),
+        ("EHLO", EHLO + b"x"),
+        ("EHLO", FILLED),
+        ("HELO", b"250 relay.example\r\n" + MORE),
+        ("RSET", b"250 2.0.0 Ok\r\n221 2.0.0 Bye\r\n"),
+    ],
+)
+async def test_d1_more_than_the_last_reply_is_a_violation(verb: str, reply: bytes) -> None:
+    answers = {"EHLO": b"502 no\r\n"} if verb == "HELO" else {}
+    recipient = "me@example.org" if verb == "RSET" else ""
+    async with SmtpServer(answers=answers | {verb: reply}) as server:
+        assert failed(await check(server.port, recipient=recipient), f"127.0.0.1: {verb}: spoke out of turn")
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("reply", [EHLO + MORE, FILLED])
+async def test_d1_more_than_the_last_reply_is_a_violation_inside_tls(certificate: Certificate, reply: bytes) -> None:
+    async def inside(talk: Talk) -> None:
+        await talk.send(STARTTLS if talk.said.tls_from is None else reply)
+
+    async with SmtpServer(answers={"EHLO": inside}, certificate=certificate) as server:
+        assert failed(await check(server.port, tls="valid"), "127.0.0.1: EHLO: spoke out of turn")
+
+
+@pytest.mark.parametrize("answers", [{"EHLO": EHLO + FAREWELL}, {"greeting": b"220 hello\r\n" + FAREWELL}])
+async def test_d1_a_farewell_out_of_turn_is_a_reply_that_may_pass(answers: dict[str, Answer]) -> None:
+    """A server that shuts down says 421 unasked, too (RFC 5321 section 3.8)."""
+    async with SmtpServer(answers=answers) as server:
+        result = await check(server.port)
+        assert failed(result, "127.0.0.1: EHLO: 421 4.3.2 going down")
+        assert (result.transient_reply, result.permanent) == (True, False)
+
+
+async def test_d1_the_end_of_a_farewell_is_waited_for() -> None:
+    async def farewell(talk: Talk) -> None:
+        await talk.send(EHLO + b"421 4.3.2 going")
+        await asyncio.sleep(0.05)
+        await talk.send(b" down\r\n")
+
+    async with SmtpServer(answers={"EHLO": farewell}) as server:
+        assert failed(await check(server.port), "127.0.0.1: EHLO: 421 4.3.2 going down")
 
 
 @pytest.mark.parametrize("line", [b"22 short", b"2200 long", b"220_odd", b"120 low", b"620 high", b" 220 late", b""])

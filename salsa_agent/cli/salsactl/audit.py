@@ -19,8 +19,8 @@ from salsa_agent.text import sanitize
 
 if TYPE_CHECKING:
     from salsa_agent.core.model import Srv
-    from salsa_agent.oneshot.audit import Audit, Progress
-    from salsa_agent.oneshot.findings import Finding
+    from salsa_agent.oneshot.auditing.audit import Audit, Progress
+    from salsa_agent.oneshot.auditing.findings import Finding
 
 _MOST_SAMPLES = 4096
 
@@ -79,8 +79,8 @@ async def _audit(given: Namespace) -> Dict:
     # imported late: no other command but `lookup` needs the DNS library
     from salsa_agent.config import file as config
     from salsa_agent.nameservers.monitor import read_once
-    from salsa_agent.oneshot.audit import AuditRequest, audit
-    from salsa_agent.oneshot.findings import findings
+    from salsa_agent.oneshot.auditing.audit import AuditRequest, audit
+    from salsa_agent.oneshot.auditing.findings import findings
     from salsa_agent.resolver.resolver import Resolver
     from salsa_agent.smtp.verifier import Verifier
 

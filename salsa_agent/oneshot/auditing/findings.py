@@ -14,7 +14,7 @@ from salsa_agent.core.model import Answer, Evidence, IPAddress, Mx, Outcome, Que
 from salsa_agent.core.reverse_names import TEMPORARY_FROM, name_at
 from salsa_agent.core.selection import MAX_ADDRESSES, MAX_EXCHANGES, MAX_RELAYS
 from salsa_agent.core.selection.ordering import SERVICES, has_service
-from salsa_agent.oneshot.audit import Audit
+from salsa_agent.oneshot.auditing.audit import Audit
 from salsa_agent.text import sanitize
 
 _SOME = 3  # names or addresses that a sentence lists

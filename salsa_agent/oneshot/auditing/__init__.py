@@ -1,0 +1,1 @@
+"""`salsactl audit`: what is published for a prefix, asked as agents ask, and what is wrong with it."""

@@ -20,7 +20,7 @@ from salsa_agent.text import sanitize
 if TYPE_CHECKING:
     from salsa_agent.core.model import Srv
     from salsa_agent.oneshot.auditing.audit import Audit, Progress
-    from salsa_agent.oneshot.auditing.findings import Finding
+    from salsa_agent.oneshot.auditing.finding import Finding
 
 _MOST_SAMPLES = 4096
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from salsa_agent.core.admission import is_internal
 from salsa_agent.core.model import Outcome, Source
-from salsa_agent.oneshot.auditing.findings import Severity
 from salsa_agent.oneshot.doctor.scene import Finding, Scene
+from salsa_agent.oneshot.severity import Severity
 
 _METHODS = {"nat-pmp": "NAT-PMP", "stun": "STUN"}
 _OF_NETWORK = (Source.SITE, Source.LINK, Source.DNS)

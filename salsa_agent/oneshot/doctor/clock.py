@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from salsa_agent.oneshot.auditing.findings import Severity
 from salsa_agent.oneshot.doctor.scene import Finding, Scene
+from salsa_agent.oneshot.severity import Severity
 
 DAY = 86_400.0
 _LONG = 20 * 365 * DAY  # no release is in use for so long

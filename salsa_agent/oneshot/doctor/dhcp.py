@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from salsa_agent.oneshot.auditing.findings import Severity
 from salsa_agent.oneshot.doctor.files import read
 from salsa_agent.oneshot.doctor.scene import Finding, Scene
+from salsa_agent.oneshot.severity import Severity
 
 _IFA_F_PERMANENT = 0x80  # linux/if_addr.h; an address from a lease has a lifetime
 _NETWORKMANAGER = ("etc/NetworkManager/conf.d", "run/NetworkManager/conf.d", "usr/lib/NetworkManager/conf.d")

@@ -13,7 +13,6 @@ import salsa_agent
 from salsa_agent.core.model import Answer, Question, RRType, ServerView
 from salsa_agent.core.senders import entry_for
 from salsa_agent.core.settings import Settings
-from salsa_agent.oneshot.auditing.findings import Severity
 from salsa_agent.oneshot.doctor import (
     addresses,
     agent,
@@ -32,6 +31,7 @@ from salsa_agent.oneshot.doctor import (
 )
 from salsa_agent.oneshot.doctor.scene import Check, Finding, Scene, Spf
 from salsa_agent.oneshot.find import Search, is_decided
+from salsa_agent.oneshot.severity import Severity
 
 SECONDS = 30.0  # for the decision, as for `find`
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from salsa_agent.core.admission import hostname_error
-from salsa_agent.oneshot.auditing.findings import Severity
 from salsa_agent.oneshot.doctor.scene import Finding, Port, Scene
+from salsa_agent.oneshot.severity import Severity
 from salsa_agent.text import clean
 
 SMTP = 25

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from salsa_agent.oneshot.auditing.findings import Severity
 from salsa_agent.oneshot.doctor.files import read
 from salsa_agent.oneshot.doctor.scene import Finding, Scene
+from salsa_agent.oneshot.severity import Severity
 from salsa_agent.text import clean
 
 # program, its configuration, and what shows that it follows the agent

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from salsa_agent.core.model import ListedRelay, RelayKey, Verdict
-from salsa_agent.oneshot.auditing.findings import Severity
 from salsa_agent.oneshot.doctor.scene import Finding, Scene
+from salsa_agent.oneshot.severity import Severity
 from salsa_agent.text import clean, host_port
 
 _SUBMISSION = (465, 587)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from salsa_agent.core.model import Outcome, RRType
-from salsa_agent.oneshot.auditing.findings import Severity
 from salsa_agent.oneshot.doctor.scene import Finding, Probe, Scene, View
+from salsa_agent.oneshot.severity import Severity
 from salsa_agent.resolver.resolution import server_text
 from salsa_agent.text import clean
 

@@ -23,7 +23,7 @@ from salsa_agent.core.model import (
     Verdict,
 )
 from salsa_agent.core.settings import Settings
-from salsa_agent.oneshot.auditing.findings import Severity
+from salsa_agent.oneshot.severity import Severity
 
 
 @dataclass(frozen=True, slots=True)

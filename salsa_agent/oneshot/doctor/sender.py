@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from salsa_agent.core.admission import hostname_error
 from salsa_agent.core.model import Answer, ListedRelay, Source
-from salsa_agent.oneshot.auditing.findings import Severity
 from salsa_agent.oneshot.doctor.scene import Finding, Scene, Spf
+from salsa_agent.oneshot.severity import Severity
 from salsa_agent.text import clean, host_port
 
 _STRICT = ("quarantine", "reject")

@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network
 
 from salsa_agent.core.settings import Site
-from salsa_agent.oneshot.auditing.findings import Severity
 from salsa_agent.oneshot.doctor.scene import Finding, Scene
+from salsa_agent.oneshot.severity import Severity
 from salsa_agent.text import clean
 
 _NAMES_NO_PATTERN = frozenset("*?[")

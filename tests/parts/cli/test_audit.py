@@ -33,7 +33,9 @@ from salsa_agent.core.model import (
 )
 from salsa_agent.core.settings import Dns, Network, Policy, Settings
 from salsa_agent.oneshot.auditing.audit import Audit, AuditRequest, audit, samples
-from salsa_agent.oneshot.auditing.findings import Finding, Severity, findings
+from salsa_agent.oneshot.auditing.finding import Finding
+from salsa_agent.oneshot.auditing.findings import findings
+from salsa_agent.oneshot.severity import Severity
 from salsa_agent.oneshot.zone import prefix
 from salsa_agent.resolver.resolver import Resolver
 from tests.lab.bus import PATIENCE, Done
@@ -540,7 +542,8 @@ def test_progress_on_a_terminal_only_and_gone_at_the_end(site: tuple[Netns, Path
 
 def test_every_code_is_in_the_man_page() -> None:
     page = (PROJECT / "man" / "salsactl.1").read_text().partition(".Ss What an audit finds")[2].partition(".Sh")[0]
-    source = (PROJECT / "salsa_agent" / "oneshot" / "auditing" / "findings.py").read_text()
+    modules = (PROJECT / "salsa_agent" / "oneshot" / "auditing").glob("*.py")
+    source = "".join(module.read_text() for module in modules)
     codes = set(re.findall(r'^ +Severity\.[^\n]*,\n +"([a-z0-9-]+)",$', source, re.MULTILINE))
     assert len(codes) >= 17
     assert codes == set(

@@ -8,7 +8,6 @@ import smtplib
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
@@ -51,6 +50,20 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
+class Transaction(NamedTuple):
+    """One mail transaction (RFC 5321 section 3.3) that is to be: the relay, and the envelope.
+
+    `tls` as in rule D10; STARTTLS is used where it is offered, whatever was seen. `sender`, `to`: addresses that
+    `address_error` has nothing against.
+    """
+
+    host: str
+    port: int
+    tls: str
+    sender: str
+    to: str
+
+
 def address_error(address: str) -> str:
     """Why this cannot be an address of a test letter; empty: it can. No quoting, no address literals, ASCII alone."""
     local, at, domain = address.rpartition("@")
@@ -59,15 +72,15 @@ def address_error(address: str) -> str:
     return "" if "." not in domain and _LOCAL.fullmatch(domain) else hostname_error(domain.lower())
 
 
-def send(host: str, port: int, tls: str, sender: str, to: str, *, longest: float = LONGEST) -> Outcome:
-    """Hand the letter to the relay. `tls` as in rule D10; STARTTLS is used where it is offered, whatever was seen.
+def send(transaction: Transaction, *, longest: float = LONGEST) -> Outcome:
+    """Hand a letter to the relay.
 
     A certificate that is not valid is told, and not in the way: nothing secret is sent. `longest`: seconds for all of
     it, however slowly the relay sends; what was said until then is in the outcome.
     """
     outcome = Outcome()
     # a thread that may be left behind: neither the look-up of a name nor a reply that drips in has an end of its own
-    talk = threading.Thread(target=_talk, args=(host, port, tls, outcome, sender, to), daemon=True)
+    talk = threading.Thread(target=_talk, args=(transaction, outcome), daemon=True)
     talk.start()
     talk.join(longest)
     if not talk.is_alive():
@@ -80,22 +93,14 @@ def send(host: str, port: int, tls: str, sender: str, to: str, *, longest: float
     return ended
 
 
-def _talk(host: str, port: int, tls: str, outcome: Outcome, sender: str, to: str) -> None:
+def _talk(transaction: Transaction, outcome: Outcome) -> None:
     try:
-        _converse(host, port, tls, outcome, contexts.checked(), sender, to)
-    except ssl.SSLCertVerificationError as error:
-        outcome.notes.append(f"its certificate is not valid: {sanitize(error.verify_message)}")
-        outcome.replies.clear()
-        with _told(outcome):
-            _converse(host, port, tls, outcome, contexts.unchecked(), sender, to)
-    except (smtplib.SMTPException, OSError, ValueError) as error:
-        outcome.error = _text(error)
-
-
-@contextlib.contextmanager
-def _told(outcome: Outcome) -> Iterator[None]:
-    try:
-        yield
+        try:
+            _converse(transaction, contexts.checked(), outcome)
+        except ssl.SSLCertVerificationError as error:
+            outcome.notes.append(f"its certificate is not valid: {sanitize(error.verify_message)}")
+            outcome.replies.clear()
+            _converse(transaction, contexts.unchecked(), outcome)
     except (smtplib.SMTPException, OSError, ValueError) as error:
         outcome.error = _text(error)
 
@@ -112,7 +117,8 @@ class _Refused(smtplib.SMTPException):
     """The relay gave a reply that ends it."""
 
 
-def _converse(host: str, port: int, tls: str, outcome: Outcome, context: ssl.SSLContext, sender: str, to: str) -> None:
+def _converse(transaction: Transaction, context: ssl.SSLContext, outcome: Outcome) -> None:
+    host, port, tls, sender, to = transaction
     smtp = _Smtp(outcome.replies)
     try:
         if tls == "implicit":

@@ -45,7 +45,7 @@ def _address(text: str) -> str:
 
 
 async def _run(given: Namespace) -> int:
-    from salsa_agent.oneshot.send_test import send
+    from salsa_agent.oneshot.send_test import Transaction, send
 
     sender = given.sender or _own_address()
     async with client(given.bus) as agent:
@@ -55,7 +55,7 @@ async def _run(given: Namespace) -> int:
     if not given.yes and not _agreed(f"Send a test letter from {sender} to {given.to} by way of {best.text}?"):
         warn("nothing was sent")
         return EX_NONE
-    outcome = send(best.host, best.port, best.tls, sender, given.to)
+    outcome = send(Transaction(best.host, best.port, best.tls, sender, given.to))
     if given.json:
         say_json(_plain(outcome, best, sender, given.to))
     else:

@@ -9,7 +9,7 @@ import pytest
 
 from salsa_agent.cli.salsactl.main import main
 from salsa_agent.oneshot import send_test
-from salsa_agent.oneshot.send_test import Outcome, address_error, queue_id
+from salsa_agent.oneshot.send_test import Outcome, Transaction, address_error, queue_id
 from tests.lab.ca import Ca
 from tests.lab.smtpserver import STARTTLS, Answer, SmtpServer, Talk, silence, take
 
@@ -18,7 +18,7 @@ TAKES: dict[str, Answer] = {"DATA": take}
 
 
 async def send(server: SmtpServer, tls: str = "", host: str = "") -> Outcome:
-    return await asyncio.to_thread(send_test.send, host or server.address, server.port, tls, FROM, TO)
+    return await asyncio.to_thread(send_test.send, Transaction(host or server.address, server.port, tls, FROM, TO))
 
 
 async def test_a_letter_is_taken_and_its_queue_id_told() -> None:
@@ -109,7 +109,7 @@ async def silent_letter(talk: Talk) -> None:
 async def test_all_of_it_has_a_limit(answers: dict[str, Answer], said: list[str], unknown: bool) -> None:
     async with SmtpServer(answers=answers) as server, asyncio.timeout(20):
         outcome = await asyncio.to_thread(
-            send_test.send, server.address, server.port, "", FROM, TO, longest=1.0
+            send_test.send, Transaction(server.address, server.port, "", FROM, TO), longest=1.0
         )  # fmt: skip
     assert not outcome.accepted
     assert outcome.error.startswith("it was not done in 1 s")

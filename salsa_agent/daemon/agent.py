@@ -104,7 +104,7 @@ class Agent:
                 await asyncio.gather(stop, connecting, return_exceptions=True)
 
     async def _run(self, connection: NameOwner, stop: asyncio.Task[bool], announce: Callable[[str], None]) -> None:
-        parts = {**self._driven.of_the_kernel(), **self._driven.of_the_links(), "watchdog": self._feed_watchdog}
+        parts = {**self._driven.of_the_host(), **self._driven.of_the_links(), "watchdog": self._feed_watchdog}
         try:
             async with running(parts):
                 try:

@@ -77,7 +77,7 @@ class Search:
         self._linked = asyncio.Event()  # the kernel said which links there are
         self.informed = not any(site.domain or site.connection for site in settings.sites)
         self._driven = DrivenEngine(settings, on_event=self._on_event, on_command=self._on_command)
-        self._running = running({**self._driven.of_the_kernel(), "links": self._follow_links})
+        self._running = running({**self._driven.of_the_host(), "links": self._follow_links})
 
     @property
     def publication(self) -> Publication:

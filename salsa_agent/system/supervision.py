@@ -43,9 +43,13 @@ async def _run(name: str, part: Part) -> None:
     except PartEnded:  # it had parts itself
         raise
     except Exception as error:
-        words = clean(f"{type(error).__name__}: {error}")
-        raise PartEnded(f"internal error: {name}: {words} ({_place(error.__traceback__)})") from error
+        raise PartEnded(defect(name, error)) from error
     raise PartEnded(f"internal error: {name} has ended")
+
+
+def defect(name: str, error: Exception) -> str:
+    """One line on an error that nothing had foreseen: what failed, by what, and where."""
+    return f"internal error: {name}: {clean(f'{type(error).__name__}: {error}')} ({_place(error.__traceback__)})"
 
 
 def _place(traceback: TracebackType | None) -> str:

@@ -90,9 +90,9 @@ class DrivenEngine:
         self._on_event(event)
         self.loop.post(event)
 
-    def of_the_kernel(self) -> dict[str, Part]:
-        """What follows the kernel and the system bus, by name; each runs until it is cancelled."""
-        return {"netlink": self._netlink.run, "system bus": self.system_bus.run}
+    def of_the_host(self) -> dict[str, Part]:
+        """The engine, and what follows the kernel and the system bus, by name; each runs until it is cancelled."""
+        return {"engine": self.loop.run, "netlink": self._netlink.run, "system bus": self.system_bus.run}
 
     def of_the_links(self) -> dict[str, Part]:
         """What follows the name servers, domains and connections of links; likewise."""

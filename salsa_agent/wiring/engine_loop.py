@@ -21,6 +21,9 @@ class EngineLoop:
 
     `slept`: whether the machine was suspended since it was last asked. Whatever wakes the engine after that, it hears
     `Resumed` first: logind may be absent, or say so only later.
+
+    After an error that the engine, `execute` or `tell` raises nothing is handled any more: what the engine knows may be
+    half of it. `run` is the part that ends then.
     """
 
     def __init__(
@@ -39,6 +42,14 @@ class EngineLoop:
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
+        self._error: Exception | None = None
+        self._failed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Wait for an error that is a defect, and raise it."""
+        await self._failed.wait()
+        assert self._error is not None
+        raise self._error
 
     def post(self, event: Event) -> None:
         """Have the engine handle this event in the next turn of the event loop."""
@@ -46,10 +57,15 @@ class EngineLoop:
         self._schedule()
 
     def post_now(self, event: Event) -> None:
-        """Have the engine handle this event, and its commands executed and told, before this returns."""
+        """Have the engine handle this event, and its commands executed and told, before this returns.
+
+        Raises what they raise, or raised before.
+        """
         self._events.append(event)
-        self._turn()
-        self._tell_all()
+        self._attempt(self._turn)
+        self._attempt(self._tell_all)
+        if self._error is not None:
+            raise self._error
 
     def stop(self) -> None:
         """Nothing is handled any more."""
@@ -60,7 +76,16 @@ class EngineLoop:
     def _schedule(self) -> None:
         if not self._scheduled and not self._stopped:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._turn)
+            asyncio.get_running_loop().call_soon(self._attempt, self._turn)
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        """Never raises: nobody would hear of it."""
+        try:
+            step()
+        except Exception as error:
+            self.stop()
+            self._error = error
+            self._failed.set()
 
     def _turn(self) -> None:
         self._scheduled = False
@@ -75,7 +100,7 @@ class EngineLoop:
         for command in commands:
             self._execute(command)
         self._untold += commands
-        asyncio.get_running_loop().call_soon(self._tell_all)  # after the tasks that `execute` has begun
+        asyncio.get_running_loop().call_soon(self._attempt, self._tell_all)  # after the tasks that `execute` has begun
         self._set_timer(self._engine.wake_at)
 
     def _tell_all(self) -> None:

@@ -78,27 +78,45 @@ def test_h3_a_bus_that_dies_in_mid_round_is_status_69(world: World) -> None:
 
 DEFECTIVE = """
 import sys
-from salsa_agent.cli.agent import main
+from salsa_agent.cli.{program} import main
+from salsa_agent.core.engine import Engine
 from salsa_agent.netlink.monitor import Netlink
 
-async def run(self):
+def fail(self, *_):
     raise RuntimeError("out of luck")
 
-Netlink.run = run
+{part} = fail
 sys.exit(main(sys.argv[1:]))
 """
+PARTS = {"netlink": "Netlink.run", "engine": "Engine.handle"}
 
 
-def test_a_part_that_fails_ends_it_with_status_70_and_one_line_that_says_what_and_where(world: World) -> None:
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_fails_ends_it_with_status_70_and_one_line_that_says_what_and_where(
+    world: World, part: str
+) -> None:
     """No part fails by anything that can be done to it from outside, so one is replaced."""
-    argv = [sys.executable, "-c", DEFECTIVE, "--config", "/dev/null", "--bus", world.bus.address]
+    program = DEFECTIVE.format(program="agent", part=PARTS[part])
+    argv = [sys.executable, "-c", program, "--config", "/dev/null", "--bus", world.bus.address]
     agent = world.start(world.host, argv)
     assert agent.popen.wait(PATIENCE) == 70
     assert len(agent.log.splitlines()) == 1
-    assert "internal error: netlink: RuntimeError: out of luck (<string>:7)" in agent.log
+    assert f"internal error: {part}: RuntimeError: out of luck (<string>:8)" in agent.log
     agent = world.start(world.host, [*argv, "--log-level", "debug"])
     assert agent.popen.wait(PATIENCE) == 70
     assert "Traceback" in agent.log
+
+
+@pytest.mark.parametrize("command", ["find", "doctor"])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_fails_ends_find_and_doctor_in_the_same_way(world: World, part: str, command: str) -> None:
+    """They showed a traceback, or waited until their time was over."""
+    program = DEFECTIVE.format(program="salsactl.main", part=PARTS[part])
+    argv = [sys.executable, "-c", program, command, "--config", "/dev/null"]
+    once = world.start(world.host, argv)
+    assert once.popen.wait(PATIENCE) == 70
+    assert once.log == f"salsactl: internal error: {part}: RuntimeError: out of luck (<string>:8)\n"
+    assert once.out == ""
 
 
 def test_h3_the_name_comes_after_five_seconds_though_nothing_is_decided(world: World) -> None:

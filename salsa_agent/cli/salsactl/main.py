@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
@@ -13,7 +14,7 @@ from pathlib import Path
 from salsa_agent import __version__
 from salsa_agent.bus.client import CallError, NotRunning
 from salsa_agent.bus.private_bus import private_buses
-from salsa_agent.cli.exit_status import EX_NONE, EX_UNAVAILABLE, EX_USAGE
+from salsa_agent.cli.exit_status import EX_NONE, EX_SOFTWARE, EX_UNAVAILABLE, EX_USAGE
 from salsa_agent.cli.format.help import Help
 from salsa_agent.cli.salsactl import audit as ctl_audit
 from salsa_agent.cli.salsactl import best as ctl_best
@@ -32,6 +33,7 @@ from salsa_agent.cli.salsactl import status as ctl_status
 from salsa_agent.cli.salsactl import watch as ctl_watch
 from salsa_agent.cli.salsactl import zone as ctl_zone
 from salsa_agent.cli.salsactl.command import CommandError, warn
+from salsa_agent.system.supervision import PartEnded, defect
 
 COMMANDS = (
     ctl_status.COMMAND,
@@ -62,13 +64,14 @@ _SIGINT, _SIGPIPE = 2, 13
 
 _EXIT = """\
 exit status: 0 done; 1 there is no relay, it has failed, the audit found faults, or the agent refused; 2 usage;
-69 no agent runs; 75 not decided in time; 78 bad configuration; check has its own, 0 to 3
+69 no agent runs; 70 a defect of its own; 75 not decided in time; 78 bad configuration; check has its own, 0 to 3
 """
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit status as in `cli.exit_status`."""
     _complete_streams()
+    logging.root.handlers[:] = [_Warn()]
     try:
         given = parser().parse_args(argv)
     except SystemExit as ended:
@@ -97,7 +100,23 @@ def main(argv: list[str] | None = None) -> int:
         _discard_output()
         warn(f"cannot write: {error.strerror}")
         return EX_NONE
+    except PartEnded as error:
+        warn(str(error))
+        return EX_SOFTWARE
+    except Exception as error:
+        warn(defect(given.command, error))
+        return EX_SOFTWARE
     return int(status)
+
+
+class _Warn(logging.Handler):
+    """What the parts of the agent and the libraries log, as one line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(Exception):
+            error = record.exc_info[1] if record.exc_info else None
+            said = f" ({type(error).__name__}: {error})" if error is not None else ""
+            warn(f"{record.getMessage()}{said}")
 
 
 def _advice(bus: str) -> str:
@@ -131,7 +150,7 @@ def parser() -> ArgumentParser:
         )
         command.arguments(sub)
         _for_all(sub, bus=command.asks_agent)
-        sub.set_defaults(run=command.run)
+        sub.set_defaults(run=command.run, command=command.name)
     return top
 
 

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import io
 import json
+import logging
 import os
 import pty
 import re
@@ -678,6 +679,21 @@ def usage_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("usage: salsactl")
+
+
+def test_a_defect_is_one_line_and_status_70(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def examine(*_: Any) -> None:
+        logging.getLogger("salsa-agent").error("a probe\nfailed", exc_info=ValueError("no"))
+        raise ZeroDivisionError("division\nby zero")
+
+    monkeypatch.setattr("salsa_agent.oneshot.doctor.examine.examine", examine)
+    monkeypatch.setattr(logging.root, "handlers", [])
+    assert main(["doctor", "--config", "/dev/null"]) == 70
+    logged, said = capsys.readouterr().err.splitlines()
+    assert logged == "salsactl: a probe?failed (ValueError: no)"
+    assert said.startswith("salsactl: internal error: doctor: ZeroDivisionError: division?by zero (test_salsactl.py:")
 
 
 async def test_closed_or_full_output_is_no_traceback(bus: Bus) -> None:

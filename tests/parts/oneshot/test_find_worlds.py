@@ -223,7 +223,7 @@ class Simulated:
         self.loop = self
         self._offsets = Random(f"{self.world.seed} find")
 
-    def of_the_kernel(self) -> dict[str, Part]:
+    def of_the_host(self) -> dict[str, Part]:
         return {"kernel and time": self._run}
 
     async def _run(self) -> None:

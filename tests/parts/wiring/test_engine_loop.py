@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+import pytest
+
 from salsa_agent.core.engine import Engine
 from salsa_agent.core.events import Command, Event, RefreshAsked, RefreshDone
 from salsa_agent.core.settings import Settings
+from salsa_agent.system.supervision import PartEnded, running
 from salsa_agent.wiring.engine_loop import EngineLoop
+
+PATIENCE = 30.0
+DEFECT = 13
 
 
 class Echo(Engine):
-    """Has one command for each event, of the same number."""
+    """Has one command for each event, of the same number; cannot do DEFECT."""
 
     def handle(self, events: Iterable[Event], now: float) -> list[Command]:
+        if RefreshAsked(DEFECT) in events:
+            raise ZeroDivisionError("no such number")
         return [RefreshDone(event.token) for event in events if isinstance(event, RefreshAsked)]
 
 
@@ -34,6 +42,8 @@ class Loop(EngineLoop):
 
     def _note(self, what: str, command: Command) -> None:
         assert isinstance(command, RefreshDone)
+        if command.token == -DEFECT:
+            raise ZeroDivisionError("nor this")
         self.history.append(f"{what} {command.token}")
 
 
@@ -67,3 +77,26 @@ async def test_nothing_is_told_after_the_end() -> None:
     await turns(loop, 1)
     loop.stop()
     assert await turns(loop, 3) == ["asked 1"]
+
+
+@pytest.mark.parametrize("token", [DEFECT, -DEFECT])
+async def test_an_engine_that_fails_or_a_follower_that_does_ends_what_runs_it(token: int) -> None:
+    """It was logged, and the agent stood on the bus with a round that nothing would ever end."""
+    loop = Loop()
+    with pytest.raises(
+        PartEnded, match=r"^internal error: engine: ZeroDivisionError: no.* \(test_engine_loop\.py:\d+\)$"
+    ):
+        async with asyncio.timeout(PATIENCE), running({"engine": loop.run}):
+            loop.post(RefreshAsked(token))
+            await asyncio.Event().wait()
+    loop.post(RefreshAsked(2))
+    assert "told 2" not in await turns(loop, 3)
+
+
+async def test_who_posts_what_the_engine_fails_at_hears_of_it_too() -> None:
+    loop = Loop()
+    with pytest.raises(PartEnded):
+        async with asyncio.timeout(PATIENCE), running({"engine": loop.run}):
+            with pytest.raises(ZeroDivisionError):
+                loop.post_now(RefreshAsked(DEFECT))
+            await asyncio.Event().wait()

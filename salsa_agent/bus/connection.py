@@ -182,27 +182,27 @@ class BusConnection:
 
     def emit(self, path: str, interface: str, member: str, signature: str, body: bytes) -> None:
         """Send a signal to whoever follows."""
-        self._outbox.put(wire.signal(self.next_serial(), path, interface, member, signature, body))
+        header = Header(wire.SIGNAL, wire.NO_REPLY_EXPECTED, self.next_serial())
+        header.path, header.interface, header.member, header.signature = path, interface, member, signature
+        self._outbox.put(wire.frame(header, body))
 
     def send(self, message: Message) -> None:
         """Send a message; after the end of the connection nothing happens."""
         if not message.serial:
             message.serial = self.next_serial()
-        self._outbox.put(
-            wire.frame(
-                message.message_type.value,
-                message.serial,
-                flags=message.flags.value,
-                path=message.path or "",
-                interface=message.interface or "",
-                member=message.member or "",
-                error_name=message.error_name or "",
-                reply_serial=message.reply_serial or 0,
-                destination=message.destination or "",
-                signature=message.signature,
-                body=wire.encode(message.signature, message.body),
-            )
+        header = Header(
+            message.message_type.value,
+            message.flags.value,
+            message.serial,
+            path=message.path or "",
+            interface=message.interface or "",
+            member=message.member or "",
+            error_name=message.error_name or "",
+            reply_serial=message.reply_serial or 0,
+            destination=message.destination or "",
+            signature=message.signature,
         )
+        self._outbox.put(wire.frame(header, wire.encode(message.signature, message.body)))
 
     async def call(self, message: Message) -> Message | None:
         """Call a method; its reply, which may be an error, or None if none is expected. Raises BusGone."""

@@ -33,12 +33,12 @@ class FramingError(Exception):
 
 @dataclass(slots=True)
 class Header:
-    """The header of a received message. Fields that it lacks are empty. `little`: its byte order, and its body's."""
+    """The header of a message. Fields that it lacks are empty. `little`: its byte order, and its body's."""
 
     kind: int
     flags: int
     serial: int
-    little: bool
+    little: bool = True
     path: str = ""
     interface: str = ""
     member: str = ""
@@ -119,68 +119,32 @@ def _parse(data: bytes) -> Header:
     return header
 
 
-def frame(
-    kind: int,
-    serial: int,
-    *,
-    flags: int = 0,
-    path: str = "",
-    interface: str = "",
-    member: str = "",
-    error_name: str = "",
-    reply_serial: int = 0,
-    destination: str = "",
-    signature: str = "",
-    body: bytes = b"",
-) -> bytes:
-    """A whole message in little-endian order."""
+def frame(header: Header, body: bytes = b"") -> bytes:
+    """A whole message in little-endian order. The sender is the bus's to fill in."""
     values = {
-        _PATH: path, _INTERFACE: interface, _MEMBER: member, _ERROR_NAME: error_name, _REPLY_SERIAL: reply_serial,
-        _DESTINATION: destination, _SIGNATURE: signature,
+        _PATH: header.path, _INTERFACE: header.interface, _MEMBER: header.member, _ERROR_NAME: header.error_name,
+        _REPLY_SERIAL: header.reply_serial, _DESTINATION: header.destination, _SIGNATURE: header.signature,
     }  # fmt: skip
     fields = [[code, Value(_TYPES[code].decode(), value)] for code, value in values.items() if value]
-    header = encode("yyyyuua(yv)", [ord("l"), kind, flags, 1, len(body), serial, fields])
-    return header + bytes(-len(header) % 8) + body
+    octets = encode("yyyyuua(yv)", [ord("l"), header.kind, header.flags, 1, len(body), header.serial, fields])
+    return octets + bytes(-len(octets) % 8) + body
 
 
 def reply(call: Header, serial: int, signature: str, body: bytes) -> bytes:
     """The reply to a call."""
-    return frame(
-        RETURN,
-        serial,
-        flags=NO_REPLY_EXPECTED,
-        reply_serial=call.serial,
-        destination=call.sender,
-        signature=signature,
-        body=body,
-    )
+    return frame(_answer(RETURN, call, serial, signature), body)
 
 
 def error(call: Header, serial: int, name: str, text: str) -> bytes:
     """The reply to a call that failed. `text`: one sentence."""
-    return frame(
-        ERROR,
-        serial,
-        flags=NO_REPLY_EXPECTED,
-        error_name=name,
-        reply_serial=call.serial,
-        destination=call.sender,
-        signature="s",
-        body=encode("s", [text]),
-    )
+    header = _answer(ERROR, call, serial, "s")
+    header.error_name = name
+    return frame(header, encode("s", [text]))
 
 
-def signal(serial: int, path: str, interface: str, member: str, signature: str, body: bytes) -> bytes:
-    """A signal to whoever follows."""
-    return frame(
-        SIGNAL,
-        serial,
-        flags=NO_REPLY_EXPECTED,
-        path=path,
-        interface=interface,
-        member=member,
-        signature=signature,
-        body=body,
+def _answer(kind: int, call: Header, serial: int, signature: str) -> Header:
+    return Header(
+        kind, NO_REPLY_EXPECTED, serial, reply_serial=call.serial, destination=call.sender, signature=signature
     )
 
 

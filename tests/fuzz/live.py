@@ -29,6 +29,7 @@ from salsa_agent.netlink.monitor import Netlink
 from salsa_agent.netlink.state import KernelState
 from tests.fuzz.targets import fuzzed, in_loop
 from tests.lab.busagent import READY, VERSION, Fake, realtime_us
+from tests.lab.messages import frame
 from tests.lab.netns import Netns
 
 PATIENCE = 20.0
@@ -39,7 +40,7 @@ PATIENCE = 20.0
 def _call(member: str, signature: str = "", *args: Any, interface: str = INTERFACE, path: str = PATH) -> bytes:
     """A call as the bus passes it on: with its sender, where the client had put a destination."""
     body = wire.encode(signature, list(args)) if signature else b""
-    octets = wire.frame(
+    octets = frame(
         wire.CALL, 7, path=path, interface=interface, member=member, destination=":1.7", signature=signature, body=body
     )
     return octets.replace(b"\x06\x01s\x00", b"\x07\x01s\x00")
@@ -54,8 +55,8 @@ CALLS = (
     _call("Lookup", "s", "192.0.2.1"),
     _call("ReportFailure", "sqs", "noc.tor.hookup.net", 25, "554"),
     _call("SetLinkRelays", "ias", 2, ["a.example"]),
-    wire.frame(wire.SIGNAL, 9, path="/o", interface="a.b", member="C", signature="v", body=b"\1s\0\0\1\0\0\0x\0"),
-    wire.frame(wire.ERROR, 9, error_name="a.b", reply_serial=1, signature="s", body=wire.encode("s", ["no"])),
+    frame(wire.SIGNAL, 9, path="/o", interface="a.b", member="C", signature="v", body=b"\1s\0\0\1\0\0\0x\0"),
+    frame(wire.ERROR, 9, error_name="a.b", reply_serial=1, signature="s", body=wire.encode("s", ["no"])),
 )
 
 
@@ -114,7 +115,7 @@ async def _bus(
         await reader.readuntil(b"BEGIN\r\n")
         hello = await _message(reader)
         writer.write(
-            wire.frame(
+            frame(
                 wire.RETURN, 1, reply_serial=wire.parse(hello[: wire.sizes(hello)[0]]).serial, signature="s",
                 body=wire.encode("s", [":1.1"]),
             )

@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from salsa_agent.bus import message as wire
 from salsa_agent.bus.message import Header
+from tests.lab.messages import frame
 from tests.lab.needs import Need, missing, require
 
 PATIENCE = 30.0
@@ -276,9 +277,7 @@ class RawClient:
         if signature and "body" not in fields:
             fields["body"] = wire.encode(signature, list(args))
         kind = fields.pop("kind", wire.CALL)
-        return wire.frame(
-            kind, self._serial, path=path, interface=interface, member=member, signature=signature, **fields
-        )
+        return frame(kind, self._serial, path=path, interface=interface, member=member, signature=signature, **fields)
 
     async def send(self, octets: bytes) -> int:
         """Send these; the serial of the last call framed."""

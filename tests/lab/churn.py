@@ -11,6 +11,7 @@ import sys
 import time
 
 from salsa_agent.bus import message as wire
+from tests.lab.messages import frame
 
 NAME, PATH = "org.salsa.Agent1", "/org/salsa/Agent1"
 CALLS = 8
@@ -19,9 +20,9 @@ CALLS = 8
 def frames(member: str) -> bytes:
     """Hello, and the calls behind it in one piece."""
     bus = "org.freedesktop.DBus"
-    octets = wire.frame(wire.CALL, 1, path="/org/freedesktop/DBus", interface=bus, member="Hello", destination=bus)
+    octets = frame(wire.CALL, 1, path="/org/freedesktop/DBus", interface=bus, member="Hello", destination=bus)
     for serial in range(2, 2 + CALLS):
-        octets += wire.frame(wire.CALL, serial, path=PATH, interface=NAME, member=member, destination=NAME)
+        octets += frame(wire.CALL, serial, path=PATH, interface=NAME, member=member, destination=NAME)
     return octets
 
 

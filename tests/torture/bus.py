@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from salsa_agent.bus import message as wire
 from tests.lab.bus import NOBODY, POLICY, RawClient
+from tests.lab.messages import frame
 from tests.lab.whole import INTERFACE, NAME, NET24, NOC, PATH, VERTEX
 from tests.torture.trial import CONFIG, ROUND, ZONE, A, Broken, Trial, fault, in_loop
 
@@ -137,7 +138,7 @@ def _bad_calls() -> list[bytes]:
 
     def call(member: str, signature: str, body: bytes, **fields: object) -> bytes:
         where: dict[str, object] = {"path": PATH, "interface": INTERFACE, "destination": NAME} | fields
-        return wire.frame(wire.CALL, 77, member=member, signature=signature, body=body, **where)  # type: ignore[arg-type]
+        return frame(wire.CALL, 77, member=member, signature=signature, body=body, **where)  # type: ignore[arg-type]
 
     text = wire.encode("s", ["x" * (1 << 20)])
     calls = [

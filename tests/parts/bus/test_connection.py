@@ -37,6 +37,7 @@ from salsa_agent.bus.router import MAX_BODY, Router
 from salsa_agent.core.model import Best, ListedRelay, Source, State, Verdict
 from tests.lab.bus import KINDS, NOBODY, PATIENCE, ROOT, STRANGERS, Bus, RawClient, system_bus
 from tests.lab.busagent import NOC, READY, follow, serving
+from tests.lab.messages import frame
 
 ERROR = "org.freedesktop.DBus.Error."
 
@@ -325,7 +326,7 @@ class FakeBus:
     def frame(self, **fields: Any) -> bytes:
         """A call to the agent."""
         fields = {"path": PATH, "interface": PEER, "member": "Ping"} | fields
-        return wire.frame(fields.pop("kind", wire.CALL), 77, **fields)
+        return frame(fields.pop("kind", wire.CALL), 77, **fields)
 
 
 @asynccontextmanager
@@ -340,7 +341,7 @@ async def fake_bus(tmp_path: Any) -> AsyncIterator[tuple[FakeBus, BusConnection]
         await reader.readuntil(b"BEGIN\r\n")
         hello, _ = await fake.next()
         await fake.send(
-            wire.frame(wire.RETURN, 1, reply_serial=hello.serial, signature="s", body=wire.encode("s", [":1.1"]))
+            frame(wire.RETURN, 1, reply_serial=hello.serial, signature="s", body=wire.encode("s", [":1.1"]))
         )
         await ended.wait()
         writer.close()
@@ -360,7 +361,7 @@ async def fake_bus(tmp_path: Any) -> AsyncIterator[tuple[FakeBus, BusConnection]
 
 def unknown_field(serial: int, signature: str = "u", flags: int = 1) -> bytes:
     """A call with a header field of code 200 before the others."""
-    octets = bytearray(wire.frame(wire.CALL, serial, flags=flags, path=PATH, interface=PEER, member="Ping"))
+    octets = bytearray(frame(wire.CALL, serial, flags=flags, path=PATH, interface=PEER, member="Ping"))
     lead = b"\xc8" + bytes((len(signature),)) + signature.encode() + b"\0"
     lead += bytes(-len(lead) % 4) + struct.pack("<I", 0)
     lead += bytes(-len(lead) % 8)
@@ -371,40 +372,40 @@ def unknown_field(serial: int, signature: str = "u", flags: int = 1) -> bytes:
 DAMAGED = {
     "unknown header field": unknown_field(5),
     "unknown header field of an array": unknown_field(5, "as"),
-    "unknown type": wire.frame(9, 5, path=PATH, interface=PEER, member="Ping"),
-    "type 0": wire.frame(0, 5, path=PATH),
-    "unknown flags": wire.frame(wire.SIGNAL, 5, flags=0xF8, path=PATH, interface=PEER, member="Ping"),
-    "signal without member": wire.frame(wire.SIGNAL, 5, path=PATH, interface=PEER),
-    "reply to nothing": wire.frame(wire.RETURN, 5, reply_serial=4711),
-    "error without name": wire.frame(wire.ERROR, 5, reply_serial=4711),
-    "error with a bad name": wire.frame(wire.ERROR, 5, error_name="...", reply_serial=4711),
-    "signal with no such path": wire.frame(wire.SIGNAL, 5, path="/onsense", interface=PEER, member="Ping").replace(
+    "unknown type": frame(9, 5, path=PATH, interface=PEER, member="Ping"),
+    "type 0": frame(0, 5, path=PATH),
+    "unknown flags": frame(wire.SIGNAL, 5, flags=0xF8, path=PATH, interface=PEER, member="Ping"),
+    "signal without member": frame(wire.SIGNAL, 5, path=PATH, interface=PEER),
+    "reply to nothing": frame(wire.RETURN, 5, reply_serial=4711),
+    "error without name": frame(wire.ERROR, 5, reply_serial=4711),
+    "error with a bad name": frame(wire.ERROR, 5, error_name="...", reply_serial=4711),
+    "signal with no such path": frame(wire.SIGNAL, 5, path="/onsense", interface=PEER, member="Ping").replace(
         b"/onsense", b"nonsense"
     ),
-    "body shorter than its signature": wire.frame(
+    "body shorter than its signature": frame(
         wire.SIGNAL, 5, path=PATH, interface=PEER, member="X", signature="su", body=b"\x05\0\0\0"
     ),
-    "string that is longer than the body": wire.frame(
+    "string that is longer than the body": frame(
         wire.SIGNAL, 5, path=PATH, interface=PEER, member="X", signature="s", body=b"\xff\xff\xff\x7fabc\0"
     ),
-    "string that has nearly all octets there can be": wire.frame(
+    "string that has nearly all octets there can be": frame(
         wire.SIGNAL, 5, path=PATH, interface=PEER, member="X", signature="as",
         body=struct.pack("<II4sI", 64, 3, b"abc", 2**32 - 13) + bytes(52),
     ),
-    "string that is no UTF-8": wire.frame(
+    "string that is no UTF-8": frame(
         wire.SIGNAL, 5, path=PATH, interface=PEER, member="X", signature="s", body=b"\2\0\0\0\xff\xff\0"
     ),
-    "bad signature": wire.frame(
+    "bad signature": frame(
         wire.SIGNAL, 5, path=PATH, interface=PEER, member="X", signature="as", body=b"1234"
     ).replace(b"as\0", b"a(\0"),
-    "variant with a bad signature": wire.frame(
+    "variant with a bad signature": frame(
         wire.SIGNAL, 5, path=PATH, interface=PEER, member="X", signature="v", body=b"\1Z\0\0"
     ),
-    "a dictionary with arrays for keys": wire.frame(
+    "a dictionary with arrays for keys": frame(
         wire.SIGNAL, 5, path=PATH, interface=PEER, member="X", signature="a{asv}",
         body=struct.pack("<II", 8, 0) + bytes(16),
     ),
-    "deep": wire.frame(
+    "deep": frame(
         wire.SIGNAL, 5, path=PATH, interface=PEER, member="X", signature="v", body=b"\1v\0" * 20000 + b"\1y\0\0"
     ),
     "header that is cut": b"l\4\0\1\0\0\0\0\5\0\0\0\6\0\0\0\1\1o\0\x99\0\0\0",
@@ -447,9 +448,7 @@ async def test_signatures_of_strangers_do_not_pile_up(tmp_path: Any) -> None:
         before = known_signatures()
         for number in range(1500):
             signature = "".join("ybnqiuxt"[int(digit)] for digit in f"{number:o}")
-            signal = wire.frame(
-                wire.SIGNAL, 5, path=PATH, interface=PEER, member="X", signature=signature, body=bytes(64)
-            )
+            signal = frame(wire.SIGNAL, 5, path=PATH, interface=PEER, member="X", signature=signature, body=bytes(64))
             await fake.send(signal + unknown_field(5, f"a({signature})"))
         await fake.send(fake.frame(member="After"))
         while (await fake.next())[0].kind != wire.ERROR:
@@ -463,7 +462,7 @@ async def test_messages_come_in_any_portions_and_byte_orders(tmp_path: Any) -> N
         heard: list[Any] = []
         bus.router.add_message_handler(lambda message: heard.append(message.body))
         body = wire.encode("us", [258, "ab"])
-        little = wire.frame(wire.SIGNAL, 5, path=PATH, interface=PEER, member="X", signature="us", body=body)
+        little = frame(wire.SIGNAL, 5, path=PATH, interface=PEER, member="X", signature="us", body=body)
         big = b"B\4\0\1\0\0\0\x0b\0\0\0\5" + b"\0\0\0\x3f" + (
             b"\1\1o\0\0\0\0\2/x\0\0\0\0\0\0"
             b"\2\1s\0\0\0\0\3a.b\0\0\0\0\0"
@@ -505,8 +504,8 @@ async def test_a_handler_that_raises_is_logged_and_no_more(tmp_path: Any, caplog
         bus.router.add_message_handler(raising)
         bus.router.add_message_handler(lambda message: heard.append(message.member))
         bus.router.serve = lambda call, body: raising(call)
-        await fake.send(wire.frame(wire.SIGNAL, 5, path=PATH, interface=PEER, member="One") + fake.frame())
-        await fake.send(wire.frame(wire.SIGNAL, 5, path=PATH, interface=PEER, member="Two"))
+        await fake.send(frame(wire.SIGNAL, 5, path=PATH, interface=PEER, member="One") + fake.frame())
+        await fake.send(frame(wire.SIGNAL, 5, path=PATH, interface=PEER, member="Two"))
         async with asyncio.timeout(PATIENCE):
             while heard != ["One", "Two"]:
                 await asyncio.sleep(0.005)
@@ -519,7 +518,7 @@ async def test_a_reply_that_is_too_large_is_an_error_to_the_call_that_waits(tmp_
     async with fake_bus(tmp_path) as (fake, bus):
         call = asyncio.ensure_future(bus.call(message("ListNames")))
         head, _ = await fake.next()
-        await fake.send(wire.frame(wire.RETURN, 9, reply_serial=head.serial, signature="ay", body=bytes(MAX_BODY + 1)))
+        await fake.send(frame(wire.RETURN, 9, reply_serial=head.serial, signature="ay", body=bytes(MAX_BODY + 1)))
         async with asyncio.timeout(PATIENCE):
             reply = await call
         assert reply is not None
@@ -529,7 +528,7 @@ async def test_a_reply_that_is_too_large_is_an_error_to_the_call_that_waits(tmp_
 @pytest.mark.parametrize("code", [2, 3, 4, 6, 7])
 async def test_a_header_with_an_endless_name_is_left_out(tmp_path: Any, code: int) -> None:
     """Names have at most 255 octets (D-Bus Specification, "Valid Names"); a call that waits would keep the rest."""
-    octets = bytearray(wire.frame(wire.CALL, 5, path=PATH, interface=PEER, member="Ping"))
+    octets = bytearray(frame(wire.CALL, 5, path=PATH, interface=PEER, member="Ping"))
     octets += bytes((code, 1, ord("s"), 0)) + struct.pack("<I", 5000) + b"a" * 5000 + b"\0"
     struct.pack_into("<I", octets, 12, len(octets) - 16)
     octets += bytes(-len(octets) % 8)

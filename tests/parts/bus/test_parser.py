@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from salsa_agent.bus import message as wire
 from salsa_agent.bus.message import FramingError
 from salsa_agent.bus.parser import MAX_HEADER, Parser, Received
+from tests.lab.messages import frame
 
 
 def call(member: str, size: int = 0, **fields: str) -> bytes:
-    return wire.frame(wire.CALL, 1, path="/o", member=member, signature="ay", body=bytes(size), **fields)  # type: ignore[arg-type]
+    return frame(wire.CALL, 1, path="/o", member=member, signature="ay", body=bytes(size), **fields)  # type: ignore[arg-type]
 
 
 def every(parser: Parser) -> list[Received]:

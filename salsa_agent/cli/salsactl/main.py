@@ -71,7 +71,7 @@ exit status: 0 done; 1 there is no relay, it has failed, the audit found faults,
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit status as in `cli.exit_status`."""
     _complete_streams()
-    logging.root.handlers[:] = [_Warn()]
+    logging.basicConfig(handlers=[_Warn()])
     try:
         given = parser().parse_args(argv)
     except SystemExit as ended:

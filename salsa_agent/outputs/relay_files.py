@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +19,7 @@ from salsa_agent.text import clean, host_port, is_host
 
 FILES = ("relay", "relays", "relay.env", "relay.json")
 AGAIN = 10.0  # seconds until what could not be written is tried again
+LOOK = 600.0  # seconds until it is looked whether the files are still there
 
 _MODE = 0o644
 
@@ -24,17 +27,17 @@ log = logging.getLogger("salsa-agent")
 
 
 class RelayFile:
-    """Keeps the FILES in a directory in step with what is published.
+    """Keeps the FILES in a directory in step with what is published, and has the directory to itself meanwhile.
 
     Each is replaced by rename. What cannot be written is removed rather than left to be wrong, warned of once, and
-    tried again. No directory: nothing is kept.
+    tried again. Nothing is written or removed where another agent keeps its files. No directory: nothing is kept.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._directory = settings.output_directory
         self._verified = settings.verify.enabled
         self._publication: Publication | None = None  # what the files are to say; None: there are to be none
-        self._written: Mapping[str, str] | None = None  # what they say now, if nothing went wrong
+        self._held: _Directory | None = None  # while there are to be files
         self._error = ""
         self._again: asyncio.TimerHandle | None = None
 
@@ -55,7 +58,8 @@ class RelayFile:
             self.clear()
             self._directory, self._error = settings.output_directory, ""
         self._verified = settings.verify.enabled
-        self._written = None
+        if self._held is not None:
+            self._held.forget()
         if publication is not None:
             self.publish(publication)
 
@@ -67,28 +71,43 @@ class RelayFile:
             return
         try:
             files = contents(self._publication, verified=self._verified) if self._publication else None
-            if files is not None and files == self._written:
-                return
-            self._written = None
-            with _Directory(self._directory) as directory:
-                if files is None:
-                    directory.remove(FILES)
-                else:
-                    directory.replace(files)
+            if files is None:
+                self._taken().remove()
+                self._release()
+            else:
+                self._taken().keep(files)
         except (OSError, ValueError) as error:
             self._failed(error)
             return
-        self._written = files
         if self._error:
             log.info("the relay files in %s are written again", self._directory)
             self._error = ""
+        if files is not None:
+            self._again = asyncio.get_running_loop().call_later(LOOK, self._update)
+
+    def _taken(self) -> _Directory:
+        """The directory that bears the name now; what became of it since is left without our files. Raises OSError."""
+        if self._held is not None and not self._held.bears(self._directory):
+            with suppress(OSError):
+                self._held.remove()
+            self._release()
+        if self._held is None:
+            self._held = _Directory(self._directory)
+        return self._held
+
+    def _release(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
     def _failed(self, error: Exception) -> None:
-        if isinstance(error, FileNotFoundError) and self._publication is None:
-            return  # no directory, hence no file in it
         if isinstance(error, ValueError):
-            with suppress(OSError), _Directory(self._directory) as directory:
-                directory.remove(FILES)
+            with suppress(OSError):
+                self._taken().remove()
+        if self._publication is None:
+            self._release()
+            if isinstance(error, FileNotFoundError):
+                return  # no directory, hence no file in it
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if reason != self._error:
             self._error = reason
@@ -148,19 +167,34 @@ def _sender(choice: SenderChoice) -> dict[str, Any]:
 
 
 class _Directory:
-    """An open directory; names in it are never followed if they are links."""
+    """An open directory that no other agent has open as this; names in it are never followed if they are links."""
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        """Raises OSError, where another agent keeps its files there, too."""
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise OSError(errno.EBUSY, "another agent keeps its files there", path) from None
+        except OSError:  # a file system without locks
+            pass
+        self._files: Mapping[str, str] = {}  # what the files say, if nothing went wrong
+        self._left: Mapping[str, tuple[int, int]] = {}  # what tells them from files that others put in their place
 
-    def __enter__(self) -> _Directory:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Leave it to others."""
         os.close(self._fd)
 
-    def replace(self, files: Mapping[str, str]) -> None:
-        """Put all the files in place, or leave none of them. Raises OSError."""
+    def bears(self, path: str) -> bool:
+        """Whether it is found by this name. Raises OSError."""
+        return os.path.samestat(os.stat(path), os.fstat(self._fd))  # noqa: PTH116 - of what is open, too
+
+    def keep(self, files: Mapping[str, str]) -> None:
+        """Have the files say this, or leave none of them. Raises OSError."""
+        if files == self._files and self._identities() == self._left:
+            return
+        self.forget()
         try:
             for name, text in files.items():
                 self._write(f".{name}.new", text.encode())
@@ -168,13 +202,19 @@ class _Directory:
                 os.rename(f".{name}.new", name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except OSError:
             with suppress(OSError):
-                self.remove(FILES)
+                self.remove()
             raise
+        self._files, self._left = files, self._identities()
 
-    def remove(self, names: Iterable[str]) -> None:
-        """Remove as many of these files as possible, and what an interrupted write left of them."""
+    def forget(self) -> None:
+        """Write the files anew the next time, whatever they say."""
+        self._files = {}
+
+    def remove(self) -> None:
+        """Remove as many of the files as possible, and what an interrupted write left of them. Raises OSError."""
+        self.forget()
         failed: OSError | None = None
-        for entry in (entry for name in names for entry in (name, f".{name}.new")):
+        for entry in (entry for name in FILES for entry in (name, f".{name}.new")):
             try:
                 os.unlink(entry, dir_fd=self._fd)
             except FileNotFoundError:
@@ -183,6 +223,14 @@ class _Directory:
                 failed = error
         if failed is not None:
             raise failed
+
+    def _identities(self) -> dict[str, tuple[int, int]]:
+        found = {}
+        for name in FILES:
+            with suppress(OSError):
+                there = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+                found[name] = there.st_ino, there.st_mtime_ns
+        return found
 
     def _write(self, name: str, data: bytes) -> None:
         with suppress(FileNotFoundError):

@@ -64,6 +64,20 @@ def test_h3_a_name_that_is_taken_is_status_69_and_one_line(world: World) -> None
     assert "Traceback" not in second.log
 
 
+def test_a_second_agent_leaves_the_files_of_the_first_alone(world: World, tmp_path: Path) -> None:
+    """As somebody starts one by hand for a look at its log: the service had no relay files until the next change."""
+    text = CONFIG + f'[output]\ndirectory = "{tmp_path}"\n'
+    first = world.agent(text)
+    world.wait_for_best(HOME)
+    until(lambda: (tmp_path / "relay").exists(), bool)
+    second = world.agent(text)
+    assert second.popen.wait(PATIENCE) == 69
+    assert second.log.count("another agent keeps its files there") == 1
+    assert (tmp_path / "relay").read_text() == f"{HOME}:25\n"
+    first.end()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_h3_a_bus_that_dies_in_mid_round_is_status_69(world: World) -> None:
     agent = world.agent()
     world.wait_for_best(HOME)

@@ -166,10 +166,11 @@ async def test_relays_without_verification_holds_all_that_have_not_failed(tmp_pa
 
 async def test_d3_a_failed_last_resort_comes_first_and_the_best_may_be_out_of_the_list(tmp_path: Path) -> None:
     last = Best("broken.example", 25, Source.STATIC)
-    keeper(tmp_path).publish(said(last, *LIST[:1], LIST[-1]))
+    file = keeper(tmp_path)
+    file.publish(said(last, *LIST[:1], LIST[-1]))
     assert (tmp_path / "relays").read_text() == "broken.example:25\n"
     assert read(tmp_path)["verdict"] == "failed"
-    keeper(tmp_path).publish(said(Best("gone.example", 465, Source.DNS), *LIST[3:4]))
+    file.publish(said(Best("gone.example", 465, Source.DNS), *LIST[3:4]))
     assert (tmp_path / "relays").read_text() == "gone.example:465\nsecond.example:25\n"
     assert read(tmp_path)["tls"] == "implicit"
 
@@ -339,6 +340,49 @@ async def test_what_could_not_be_written_is_tried_again(
             await asyncio.sleep(0.01)
     assert (late / "relay").read_text() == "noc.example.net:25\n"
     assert len(warnings(caplog)) == 1
+
+
+async def test_files_of_another_agent_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A second agent, which ends as the name on the bus is taken, removed those of the first for good."""
+    first, second = keeper(tmp_path), keeper(tmp_path)
+    first.clear()
+    first.publish(said(NOC))
+    second.clear()
+    second.publish(said(V6))
+    assert (tmp_path / "relay").read_text() == "noc.example.net:25\n"
+    second.clear()
+    assert sorted(os.listdir(tmp_path)) == sorted(FILES)
+    assert warnings(caplog) == [f"the relay files in {tmp_path} cannot be written: another agent keeps its files there"]
+    first.clear()
+    second.publish(said(V6))
+    assert (tmp_path / "relay").read_text() == "[2001:db8::1]:587\n"
+    second.clear()
+
+
+async def test_files_that_others_removed_or_replaced_are_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outputs, "LOOK", 0.01)
+    directory = tmp_path / "run"
+    directory.mkdir()
+    file = keeper(directory)
+    file.publish(said(NOC))
+
+    async def is_back() -> None:
+        async with asyncio.timeout(30):
+            while sorted(os.listdir(directory)) != sorted(FILES) or "noc" not in (directory / "relay").read_text():
+                await asyncio.sleep(0.01)
+
+    (directory / "relay").unlink()
+    await is_back()
+    (directory / "forged").write_text("elsewhere.example:25\n")
+    (directory / "forged").rename(directory / "relay")
+    await is_back()
+    directory.rename(tmp_path / "moved")
+    directory.mkdir()
+    await is_back()
+    assert os.listdir(tmp_path / "moved") == [], "nobody keeps them up to date there"
+    file.clear()
 
 
 async def test_a_read_only_disk_is_one_warning(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:

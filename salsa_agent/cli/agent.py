@@ -95,7 +95,8 @@ def _descriptors_for_a_loop() -> None:
 
 
 def _end(_number: int, _frame: object) -> NoReturn:
-    sys.exit(exit_status.EX_OK)
+    """At once: nothing is to be undone yet, and what a handler raises may be lost, or become another error."""
+    os._exit(exit_status.EX_OK)
 
 
 def _hold_standard_streams() -> None:

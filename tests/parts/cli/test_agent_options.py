@@ -180,6 +180,27 @@ def test_a_signal_before_the_loop_runs_is_status_0(number: signal.Signals) -> No
     assert (process.returncode, output) == (0, (b"", b""))
 
 
+# each sends the signal where Python does not hand on what a handler raises
+SWALLOWED = {
+    "as a class is made": "class Field:\n def __set_name__(self, *_): end()\nclass Record:\n field = Field()",
+    "as an object goes": "class Object:\n def __del__(self): end()\nObject()",
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", SWALLOWED)
+def test_a_signal_anywhere_in_the_imports_is_status_0(where: str, number: signal.Signals) -> None:
+    """It was status 1 with a traceback, or was lost, where it came while a class was made or an object went."""
+    code = (
+        "import os, sys, time; from salsa_agent.cli.agent import config, main\n"
+        f"def end(): os.kill(os.getpid(), {int(number)}); [None for _ in range(1000)]\n"
+        f"config.load = lambda *_: (exec({SWALLOWED[where]!r}, {{'end': end}}), time.sleep(600))\n"
+        "sys.exit(main([]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 @pytest.mark.parametrize("streams", [">&-", ">/dev/full", ">&- 2>&-", "<&- >&- 2>&-", "| true"])
 @pytest.mark.parametrize("argv", ["--version", "--help", "--check-config --config /dev/null"])
 def test_streams_that_are_closed_or_full_are_no_traceback(streams: str, argv: str) -> None:

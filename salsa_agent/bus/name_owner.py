@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
@@ -66,7 +67,10 @@ def address_of(bus: str) -> str:
     if given := os.environ.get("DBUS_SESSION_BUS_ADDRESS"):
         return given
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")  # where systemd and most others put it
-    return f"unix:path={quote(runtime, safe='/-_.')}/bus" if runtime and Path(runtime, "bus").exists() else ""
+    with suppress(OSError):  # it may be another user's, as `su` and `setpriv` leave it
+        if runtime.startswith("/") and Path(runtime, "bus").exists():
+            return f"unix:path={quote(runtime, safe='/-_.')}/bus"
+    return ""
 
 
 async def connect(bus: str) -> NameOwner:

@@ -158,7 +158,10 @@ def _address(directory: Path) -> str:
 
 
 def _parents() -> list[str]:
-    every = (os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp")  # noqa: S108 - mkdtemp is safe
+    every = [os.environ.get("XDG_RUNTIME_DIR", "")]
+    with suppress(FileNotFoundError):  # nowhere can be written: a read-only root, or a full disk
+        every.append(tempfile.gettempdir())
+    every.append("/tmp")  # noqa: S108 - mkdtemp is safe
     return [parent for parent in every if parent.startswith("/") and len(os.fsencode(parent)) <= _MAX_PARENT]
 
 

@@ -62,6 +62,7 @@ def _replace(path: Path, text: str) -> None:
     """Put the file in place by rename: who reads it sees the old one or this one. Raises CommandError."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")  # no *.prom, so that the collector never reads it
     try:
+        new.unlink(missing_ok=True)  # left by a run that was killed: in a container the next has the same number
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW), "w") as file:
             os.fchmod(file.fileno(), _MODE)  # whatever the umask
             file.write(text)

@@ -56,7 +56,7 @@ async def _run(given: Namespace) -> int:
     if given.json:
         say_json({"site": [entry]})
         return EX_OK
-    lines = ["[[site]]", *(f"{key} = {_toml(value)}" for key, value in entry.items() if key != "use")]
+    lines = ["[[site]]", *(f"{key} = {toml(value)}" for key, value in entry.items() if key != "use")]
     say("\n".join([f"# {found.interface}, {found.address}", *lines, *([_ONLY] if "use" in entry else [])]))
     return EX_OK
 
@@ -74,9 +74,10 @@ def site_entry(found: NetworkAtHand, relays: list[str]) -> Entry:
     return {"name": name, **criteria, **({"relays": relays} if relays else {"use": "only"})}
 
 
-def _toml(value: str | list[str]) -> str:
-    """A string or a list of strings; JSON's are TOML's, but for DEL, which none of these holds."""
-    return json.dumps(value, ensure_ascii=False)
+def toml(value: str | list[str]) -> str:
+    """A string or a list of strings: JSON's are TOML's. The name of a connection is what a network says, and may hold
+    what no terminal should get, or no TOML may hold (DEL)."""
+    return "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in json.dumps(value, ensure_ascii=False))
 
 
 COMMAND = Command("site", "print a [[site]] table for the network at hand", _TEXT, _run, _arguments, asks_agent=False)

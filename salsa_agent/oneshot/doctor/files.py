@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from salsa_agent.system.files import read_file
+
 _MOST = 1 << 20  # octets of a file that are read
 
 
 def read(path: Path) -> str:
-    """What is in the file; empty where it is not there or not for us."""
+    """What is in the file; empty where it is not there, not for us, or no regular file."""
     try:
-        with path.open("rb") as file:
-            return file.read(_MOST).decode("utf-8", "replace")
+        return read_file(path, _MOST).decode("utf-8", "replace")
     except OSError:
         return ""

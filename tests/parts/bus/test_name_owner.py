@@ -173,9 +173,29 @@ def test_addresses_come_from_where_the_specification_says(nowhere: Path, monkeyp
     assert address_of("session") == ""
     (nowhere / "bus").touch()
     assert address_of("session") == f"unix:path={nowhere}/bus"
+    monkeypatch.chdir(nowhere.parent)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", nowhere.name)
+    assert address_of("session") == "", "a relative path there is to be ignored (XDG Base Directory Specification)"
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/x")
     assert address_of("session") == "unix:path=/x"
     assert address_of("unix:path=/y") == "unix:path=/y"
+
+
+@pytest.mark.needs("users")
+@pytest.mark.parametrize("runtime", ["{}", "/" + "x" * 300, "{}/none"])
+def test_h3_a_runtime_directory_that_cannot_be_looked_into_has_no_bus(runtime: str, nowhere: Path) -> None:
+    """`su`, `setpriv` and `sudo -E` leave that of their caller: the agent ended with an error of its own."""
+    (nowhere / "bus").touch()
+    code = (
+        "import os; from salsa_agent.bus.name_owner import address_of\n"
+        f"os.setresuid({NOBODY}, {NOBODY}, {NOBODY}); print(repr(address_of('session')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=False, capture_output=True, text=True, timeout=PATIENCE,
+        env={**os.environ, "XDG_RUNTIME_DIR": runtime.format(nowhere)},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("''\n", "")
 
 
 # --- auto

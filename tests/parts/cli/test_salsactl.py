@@ -545,6 +545,15 @@ async def test_metrics_in_a_file_say_that_no_agent_runs(bus: Bus, tmp_path: Path
     assert "salsa_state" not in file.read_text()
 
 
+async def test_metrics_in_a_file_though_a_run_with_the_same_number_was_killed(bus: Bus, tmp_path: Path) -> None:
+    """In a container each run has the number of the last one: none after it wrote the file."""
+    words = f'touch {tmp_path}/.salsa.prom.$$.new; exec "$@" --bus system metrics --textfile {tmp_path}/salsa.prom'
+    async with serving(bus, say.WHOLE):
+        done = await bus.run(["sh", "-c", words, "sh", *SALSACTL])
+    assert (done.status, done.err) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["salsa.prom"]
+
+
 async def test_metrics_in_a_file_that_cannot_be_written_is_one_line(bus: Bus, tmp_path: Path) -> None:
     nowhere = tmp_path / "none" / "salsa.prom"
     async with serving(bus, say.WHOLE):
@@ -625,6 +634,16 @@ async def test_status_69_without_any_bus(bus: Bus, tmp_path: Path) -> None:
         refused(await ctl(bus, "--bus", where, "best", **buses), 69)
     buses = {"DBUS_SESSION_BUS_ADDRESS": "", "XDG_RUNTIME_DIR": ""}
     refused(await ctl(bus, "--bus", "session", "best", **buses), 69, "no session bus")
+
+
+@pytest.mark.needs("namespaces")
+async def test_status_69_where_no_directory_for_temporary_files_can_be_written(bus: Bus) -> None:
+    """As in a container with a read-only root, or where all is full: what was said was a traceback."""
+    words = "for d in /tmp /var/tmp /usr; do mount --bind $d $d; mount -o remount,bind,ro $d; done; cd /usr; exec "
+    nowhere = "PYTHONDONTWRITEBYTECODE=1 DBUS_SYSTEM_BUS_ADDRESS=unix:path=/no/system DBUS_SESSION_BUS_ADDRESS="
+    for command in (["best"], ["watch"], ["metrics"]):
+        inside = words + " ".join(["env -u TMPDIR -u XDG_RUNTIME_DIR", nowhere, *SALSACTL[1:], *command])
+        refused(await bus.run(["unshare", "--mount", "sh", "-c", inside]), 69, "no agent runs", "systemctl start")
 
 
 async def test_auto_takes_the_bus_on_which_the_name_has_an_owner(bus: Bus) -> None:

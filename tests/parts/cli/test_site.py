@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from salsa_agent.cli.salsactl.main import main
-from salsa_agent.cli.salsactl.site import site_entry
+from salsa_agent.cli.salsactl.site import site_entry, toml
 from salsa_agent.config import file as config
 from salsa_agent.core.model import Address, LinkInfo, RelayKey, SrvEntry
 from salsa_agent.core.selection.sites import site_of
@@ -37,6 +38,15 @@ def test_c10_the_criteria_of_an_entry(info: LinkInfo, wanted: dict[str, object])
     found = HERE._replace(info=info)
     assert site_entry(found, ["mail.example"]) == wanted | {"relays": ["mail.example"]}
     assert site_entry(found, []) == wanted | {"use": "only"}
+
+
+def test_c10_a_hostile_name_of_a_connection_is_toml_and_none_reaches_the_terminal() -> None:
+    """What NetworkManager calls a connection may be what an access point is called."""
+    name = 'a"\n[evil]\x7f\x9b31m\u2028\U000e0001\\ \U0001f4e7'
+    text = toml(name)
+    assert text.isprintable()
+    assert tomllib.loads(f"name = {text}") == {"name": name}
+    assert toml(["Café", "b"]) == '["Café", "b"]'
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -12,6 +14,7 @@ from salsa_agent.core.settings import InetEndpoint, Settings, Site, UnixEndpoint
 from salsa_agent.oneshot.doctor.examine import findings
 from salsa_agent.oneshot.doctor.scene import Agents, Scene
 from tests.core.sim import facts as facts_of
+from tests.lab.bus import PATIENCE
 from tests.parts.oneshot.doctor.scenes import NOW, codes
 
 # --- DHCP
@@ -103,6 +106,16 @@ def test_programs_that_do_not_ask(sound: Scene, file: str, asks: str) -> None:
         (sound.root / "run/salsa-agent").mkdir(parents=True, exist_ok=True)
         (sound.root / "run/salsa-agent" / name).touch()
     assert codes(sound) == []
+
+
+def test_a_fifo_in_the_place_of_a_configuration_hangs_nothing(sound: Scene) -> None:
+    for name in ("etc/msmtprc", "etc/postfix/main.cf"):
+        (sound.root / name).parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(sound.root / name)
+    looking = threading.Thread(target=codes, args=(sound,), daemon=True)
+    looking.start()
+    looking.join(PATIENCE)
+    assert not looking.is_alive()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@
 case $PWD in
 *[!A-Za-z0-9/._+~-]*) fail 2 "a package can be built only below a path of letters, digits and /._+~-, and this is $PWD" ;;
 esac
-need build-essential debhelper dh-python dpkg-dev lintian python3 python3-venv
+need build-essential debhelper dh-python dpkg-dev lintian python3 python3-dbus-next python3-dnspython python3-venv
 ensure_venv
 find_libraries # the build itself uses no network
 version=$(sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)

@@ -40,6 +40,7 @@ TYPES = {RRType.A: A, RRType.MX: MX, RRType.AAAA: AAAA, RRType.SRV: SRV, RRType.
 
 MAX_CHAIN = 16  # CNAMEs in one reply
 MAX_RECORDS = 512  # of one reply; those after them are not read
+MAX_POINTERS = 16  # of one name, in a row; an honest one has one, and dnspython 2.7 would follow any number
 MAX_LABELS = 1 << 15  # in the names of one reply: about 50 ms; 512 honest records have at most half as many
 
 _HEADER = struct.Struct("!6H")
@@ -215,7 +216,7 @@ class _Reader:
             self._records_left -= 1
             if self._records_left < 0:
                 return
-            owner = parser.get_name(decompress=True)
+            owner = parser.get_name()
             rtype, rclass, ttl, length = parser.get_struct("!HHIH")
             ttl = 0 if ttl >> 31 else ttl  # RFC 2181 section 8
             if rclass != IN or rtype not in types:
@@ -231,18 +232,31 @@ class _Reader:
 
 
 class _Parser(dns.wire.Parser):
-    """The library's, which stops when the names that it read have more than MAX_LABELS labels together."""
+    """The library's, which stops at a name with more than MAX_POINTERS compression pointers, and when the names that it
+    read have more than MAX_LABELS labels together.
+    """
+
+    _pointers_left = MAX_POINTERS  # here, as the library's constructor calls `seek`
 
     def __init__(self, wire: bytes, current: int) -> None:
         super().__init__(wire, current)
         self._labels_left = MAX_LABELS
 
-    def get_name(self, origin: Name | None = None, decompress: bool = False) -> Name:
-        name = super().get_name(origin, decompress)
+    def get_name(self, origin: Name | None = None, decompress: bool = True) -> Name:  # noqa: ARG002 - as in the library
+        """The name here. All that are read may be compressed (RFC 3597 section 4): dnspython 2.7 does not ask."""
+        self._pointers_left = MAX_POINTERS
+        name = dns.name.from_wire_parser(self)
         self._labels_left -= len(name.labels)
         if self._labels_left < 0:
             raise Malformed("reply with too many labels")
         return name
+
+    def seek(self, where: int) -> None:
+        """Where a name goes on, at each of its pointers."""
+        self._pointers_left -= 1
+        if self._pointers_left < 0:
+            raise Malformed("name with too many pointers")
+        super().seek(where)
 
 
 def _record(rdata: dns.rdata.Rdata) -> Record:

@@ -13,6 +13,9 @@ esac
 case $DESTDIR/:$PREFIX/ in
 */../*) fail 2 "DESTDIR and PREFIX are paths without .." ;;
 esac
+# for a distribution's package: which of the libraries the system has in a version that suffices, and where
+SYSTEM_LIBRARIES=${SYSTEM_LIBRARIES-}
+SYSTEM_DIRECTORY=${SYSTEM_DIRECTORY:-/usr/lib/python3/dist-packages}
 DESTDIR=${DESTDIR%/}
 PREFIX=${PREFIX%/}
 

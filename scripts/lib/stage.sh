@@ -79,10 +79,17 @@ find_libraries() {
 	[ -d "$libraries" ] || { ensure_venv && fetch "$libraries"; }
 }
 
-# gather DIRECTORY: the program and the libraries it needs, as plain modules
+# gather DIRECTORY: the program and the libraries it needs, as plain modules, but for those that the system has
 gather() {
 	find_libraries
 	cp -R "$libraries" "$1"
+	for library in $SYSTEM_LIBRARIES; do
+		case $library in
+		dnspython) module=dns ;;
+		*) module=$(printf '%s' "$library" | tr - _) ;;
+		esac
+		rm -r "${1:?}/$module" "${1:?}/$(printf '%s' "$library" | tr - _)"-*.dist-info
+	done
 	cp -R salsa_agent "$1/salsa_agent"
 	find "$1" -depth -type d -name __pycache__ -exec rm -rf {} +
 }
@@ -114,13 +121,16 @@ find_system_python() {
 	fail 1 "the installed program needs a Python from 3.11 to 3.14 as /usr/bin/python3, or named by PYTHON=/path/to/python3"
 }
 
-# launcher MODULE: a command; isolated (-I) and without site directories (-S), so that only these libraries count
+# launcher MODULE: a command; isolated (-I) and without site directories (-S), so that only these libraries count, and
+# last of all those of the system, if any are to be used
 launcher() {
+	last=
+	[ -z "$SYSTEM_LIBRARIES" ] || last=", \"$SYSTEM_DIRECTORY\""
 	cat <<-END
 		#!$python -IS
 		import sys
 
-		sys.path.insert(0, "$libdir")
+		sys.path = ["$libdir", *sys.path$last]
 		from salsa_agent.cli.$1 import main
 
 		sys.exit(main())

@@ -4,14 +4,14 @@
 
 make_trees() {
 	trees=
-	while read -r release packages _; do
-		case $release in
+	while read -r name packages _; do
+		case $name in
 		'#'* | '') continue ;;
 		esac
-		tree=$cache/trees/$release-$(printf '%s' "$packages" | cksum | cut -d ' ' -f 1)
+		tree=$cache/trees/$name-$(printf '%s' "$packages" | cksum | cut -d ' ' -f 1)
 		[ -d "$tree" ] || {
-			say "making a tree of Debian $release (takes two minutes)"
-			make_tree "$tree" "$release" "$packages" &
+			say "making a tree of Debian $name (takes two minutes)"
+			make_tree "$tree" "${name##*-}" "$packages" &
 			trees="$trees $!"
 		}
 	done <scripts/test-trees

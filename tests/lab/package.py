@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from salsa_agent import __version__
+from tests.lab.booted import Booted
 from tests.lab.run import PROJECT, run
 
 
@@ -35,6 +36,36 @@ def debian_package(factory: pytest.TempPathFactory) -> Path:
             copy_project(directory / "tree")
             run("deb", cwd=directory / "tree")
     return built
+
+
+def lay_out(root: Path) -> None:
+    """Below /root of a machine to be booted: the project, and what it needs to install itself without a network."""
+    root.mkdir(mode=0o700, exist_ok=True)
+    copy_project(root / "project")
+    (root / "venv/bin").mkdir(parents=True)
+    (root / "venv/bin/python").symlink_to("/usr/bin/python3")
+    for libraries in (PROJECT / "build").glob("libraries-*"):
+        shutil.copytree(libraries, root / "cache" / libraries.name)
+
+
+def in_checkout(machine: Booted, verb: str) -> subprocess.CompletedProcess[str]:
+    """`./run VERB` in the project of `lay_out`."""
+    words = f"cd /root/project && SALSA_VENV=/root/venv SALSA_CACHE=/root/cache exec ./run {verb}"
+    return machine.result("sh", "-c", words, timeout=240)
+
+
+def origins(machine: Booted) -> dict[str, str]:
+    """From which directory the installed commands take each of their libraries."""
+    found: set[tuple[str, ...]] = set()
+    for command in ("salsa-agent", "salsactl"):
+        launcher = machine.run("cat", f"/usr/bin/{command}")
+        assert launcher.startswith("#!/usr/bin/python3 -IS\n")
+        path = launcher.partition("from salsa_agent")[0]
+        words = f"{path}\nimport dbus_next, dns, pyroute2, spftrace, salsa_agent\n"
+        words += "for module in dbus_next, dns, pyroute2, spftrace, salsa_agent: print(*module.__path__)"
+        found.add(tuple(machine.run("python3", "-IS", "-W", "ignore", "-c", words).split()))
+    assert len(found) == 1
+    return {Path(path).name: str(Path(path).parent) for path in found.pop()}
 
 
 def versioned(tree: Path) -> Path:

@@ -12,9 +12,9 @@ from tests.lab.run import PROJECT
 CACHE = PROJECT / os.environ.get("SALSA_CACHE", "build") / "trees"
 
 
-def tree(release: str) -> Path:
-    """The root of a minimal Debian of this release. Skips the test where it was not made."""
-    found = sorted(CACHE.glob(f"{release}-*"), key=lambda path: path.stat().st_mtime)
+def tree(name: str) -> Path:
+    """The root of the Debian of this name in scripts/test-trees. Skips the test where it was not made."""
+    found = sorted(CACHE.glob(f"{name}-*"), key=lambda path: path.stat().st_mtime)
     if not found:
-        pytest.skip(f"needs programs: there is no tree of {release}; ./run tests makes it as root")
+        pytest.skip(f"needs programs: there is no tree {name}; ./run tests makes it as root")
     return found[-1]

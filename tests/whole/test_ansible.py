@@ -82,10 +82,11 @@ class Fleet:
             "etc/ssh/ssh_host_ed25519_key": (self.work / "host").read_text(),
             "etc/ssh/ssh_host_ed25519_key.pub": (self.work / "host.pub").read_text(),
             "etc/resolv.conf": f"nameserver {SERVER}\n",
+            "etc/apt/sources.list": "",  # out of reach from here
         }.items():
             (files / name).parent.mkdir(parents=True, exist_ok=True)
             (files / name).write_text(text)
-            (files / name).chmod(0o644 if name == "etc/resolv.conf" else 0o600)
+            (files / name).chmod(0o600 if name.endswith("key") else 0o644)
         (files / "root").chmod(0o700)
         return files
 

@@ -14,7 +14,7 @@ import pytest
 
 from salsa_agent import __version__
 from tests.lab.booted import Booted
-from tests.lab.package import copy_project, debian_package
+from tests.lab.package import copy_project, debian_package, in_checkout, lay_out, origins
 from tests.lab.run import PROJECT
 from tests.lab.site import HOST, RELAY, SERVER, Site
 
@@ -92,7 +92,9 @@ def test_deb_needs_no_certain_python_and_no_architecture(package: Path) -> None:
     assert "Architecture: all" in said
     assert "python3 (>= 3.11)" in said
     assert "python3 (<<" not in said
-    assert "python3-" not in said, "a library comes along, and is no dependency"
+    libraries = [one for one in said.split("Depends: ")[1].split("\n")[0].split(", ") if one.startswith("python3-")]
+    assert libraries[:2] == ["python3-dbus-next (>= 0.2.3)", "python3-dbus-next (<< 0.2.4~)"], "the version is pinned"
+    assert all(one.startswith("python3-dnspython (>= ") for one in libraries[2:])
     listed = subprocess.run(["dpkg-deb", "-c", str(package)], check=True, capture_output=True, text=True).stdout
     assert "cpython" not in listed
     assert ".so" not in listed
@@ -157,6 +159,8 @@ def test_deb_is_installed_upgraded_removed_and_leaves_nothing(machine: Booted) -
     assert machine.show(UNIT, "NRestarts") == "0", "the bus knew the user when the service was started"
     for command in ("salsa-agent", "salsactl"):
         assert machine.run("head", "-n", "1", f"/usr/bin/{command}") == "#!/usr/bin/python3 -IS\n"
+    assert origins(machine)["dbus_next"] == "/usr/lib/python3/dist-packages"
+    assert origins(machine)["pyroute2"] == "/usr/lib/salsa-agent"
     first = machine.show(UNIT, "MainPID")
 
     dpkg(machine, "--install", "/root/newer.deb")
@@ -178,22 +182,11 @@ def test_deb_is_installed_upgraded_removed_and_leaves_nothing(machine: Booted) -
 def checkout(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
     """A machine with the package at hand and a copy of the project, whose libraries are there: it has no network."""
     files = tmp_path_factory.mktemp("checkout")
-    root = files / "root"
-    root.mkdir(mode=0o700)
-    shutil.copy(package, root / "salsa.deb")
-    copy_project(root / "project")
-    (root / "venv/bin").mkdir(parents=True)
-    (root / "venv/bin/python").symlink_to("/usr/bin/python3")
-    for libraries in (PROJECT / "build").glob("libraries-*"):
-        shutil.copytree(libraries, root / "cache" / libraries.name)
+    lay_out(files / "root")
+    shutil.copy(package, files / "root/salsa.deb")
     with Booted(files) as booted:
         booted.run("rm", "-f", "/usr/sbin/policy-rc.d")
         yield booted
-
-
-def in_checkout(machine: Booted, verb: str) -> subprocess.CompletedProcess[str]:
-    words = f"cd /root/project && SALSA_VENV=/root/venv SALSA_CACHE=/root/cache exec ./run {verb}"
-    return machine.result("sh", "-c", words, timeout=120)
 
 
 def salsa(machine: Booted) -> str:

@@ -123,8 +123,9 @@ def test_find_leaves_no_name_on_the_bus_no_socket_and_no_address(world: World, i
         return {
             "names": "\n".join(sorted(one["name"] for one in names if not one["name"].startswith(":"))),
             "connections": str(sum(one["name"].startswith(":") for one in names)),
+            # what the kernel remembers of a connection that both sides have closed is no socket (TIME-WAIT, RFC 9293)
             "sockets": world.host.run(
-                ["ss", "--no-header", "--tcp", "--udp", "--raw", "--listening", "--all", "state", "connected"]
+                ["ss", "--no-header", "--tcp", "--udp", "--raw", "--all", "state", "all", "exclude", "time-wait"]
             ),
             "network": world.host.ip("address") + world.host.ip("route", "show", "table", "all"),
             "processes": subprocess.run(

@@ -10,7 +10,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from salsa_agent.core.model import IPAddress
 from salsa_agent.core.settings import Policy
 
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_LABELS = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _MAX_NAME = 253  # RFC 1035 2.3.4, without the root
 _BANNED_ZONES = (("localhost",), ("invalid",), ("in-addr", "arpa"), ("ip6", "arpa"))
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")
@@ -38,9 +39,9 @@ def hostname_error(name: str) -> str:
         return "the root is no host name"
     if len(name) > _MAX_NAME:
         return "longer than 253 characters"
-    labels = name.split(".")
-    if not all(_LABEL.fullmatch(label) for label in labels):
+    if not _LABELS.fullmatch(name):
         return "not letters, digits and hyphens in labels of 1-63"
+    labels = name.split(".")
     if len(labels) < 2:
         return "a single label"
     if labels[-1].isdigit():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
+from salsa_agent.core.large_sets import bounded
 from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType
 
 MIN_TTL = 60
@@ -14,7 +15,6 @@ MAX_TTL = 24 * 3600
 MAX_NEGATIVE_TTL = 3 * 3600
 MAX_TTL_WITHOUT_SOA = 15 * 60
 EARLIER = 0.1  # of its TTL: so much earlier, at most, a set is asked again (D11)
-MAX_RECORDS = 256  # kept of one set
 STALE_FOR = 24 * 3600  # RFC 8767, rule E5: from when the answer was received
 RETRY_AFTER = (2, 8, 30, 300)  # B5; the last one again and again
 
@@ -42,8 +42,12 @@ class _Entry:
 class Cache:
     """The answers on the present network. Times are those passed as `now`."""
 
-    def __init__(self, seed: int = 0) -> None:
-        """`seed`: of the moments at which sets are asked again, which are spread over a fleet (D11)."""
+    def __init__(self, seed: int = 0, identity: bytes = b"") -> None:
+        """`seed`: of the moments at which sets are asked again, which are spread over a fleet (D11).
+
+        `identity`: of the machine, as in a `SelectionInput`.
+        """
+        self._identity = identity
         self._random = Random(seed)  # noqa: S311 - nothing secret
         self._entries: dict[Question, _Entry] = {}
         self._carried: dict[tuple[str, RRType], tuple[Answer, float]] = {}  # found on earlier networks, and when
@@ -63,8 +67,11 @@ class Cache:
         return [question for question in questions if self.get(question) is None]
 
     def record(self, question: Question, answer: Answer, now: float) -> None:
-        """Take an answer in, as the resolver gave it; a null MX becomes the outcome `refused` (B7)."""
-        answer = bounded(null_mx_refuses(question, answer))
+        """Take an answer in, as the resolver gave it; a null MX becomes the outcome `refused` (B7).
+
+        Of an enormous set the best is kept, before any other work is done for it (C5).
+        """
+        answer = bounded(null_mx_refuses(question, answer), self._identity)
         entry = self._entries.setdefault(question, _Entry(answer))
         before, entry.last = entry.last, answer
         if answer.outcome is Outcome.FAILED:
@@ -159,15 +166,6 @@ def _negative_ttl(entry: _Entry, before: Answer, answer: Answer) -> int:
 def no_answer_in_time(asked_at: float, now: float) -> Answer:
     """The answer to a question that is given up (E4). `asked_at`: `now` for one that was never sent."""
     return Answer(Outcome.FAILED, elapsed=now - asked_at, reason="no answer in time")
-
-
-def bounded(answer: Answer) -> Answer:
-    """Of an enormous MX or SRV set the 256 best, before any work is done for it (C5)."""
-    if len(answer.mx) > MAX_RECORDS:
-        return answer._replace(mx=tuple(sorted(answer.mx)[:MAX_RECORDS]))
-    if len(answer.srv) > MAX_RECORDS:
-        return answer._replace(srv=tuple(sorted(answer.srv)[:MAX_RECORDS]))
-    return answer
 
 
 def null_mx_refuses(question: Question, answer: Answer) -> Answer:

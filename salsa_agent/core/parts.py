@@ -19,7 +19,7 @@ class Parts:
         """`identity`: of the machine (C1). `seed`: spreads checks and expiries over time."""
         self.network = Network(settings, identity)
         self.rounds = Rounds()
-        self.cache = Cache(seed)
+        self.cache = Cache(seed, identity)
         self.questions = Questions(self.cache)
         self.checks = Checks(seed)
         self.published = Published()

@@ -40,7 +40,7 @@ async def lookup(
         view=ServerView(view.default),
         identity=identity,
     )
-    cache = Cache()
+    cache = Cache(identity=identity)
     places = asyncio.Semaphore(AT_ONCE)
     asking: dict[Question, asyncio.Task[None]] = {}
     since: dict[Question, float] = {}  # when each was asked

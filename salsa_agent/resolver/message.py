@@ -1,8 +1,8 @@
 """DNS messages (RFC 1035 section 4): the query that is sent, and what a reply says about its question.
 
-Names and record data are read by dnspython. The loop over the records is here: `dns.message.from_wire` makes an object
-of every record of every section, and imports a module for each record type that a reply cares to name, which takes
-15 seconds for a hostile reply of 64 KiB (docs/decisions/dnspython-with-our-own-loop.md).
+Replies are read here and in `wire`: `dns.message.from_wire` makes an object of every record of every section, and
+imports a module for each record type that a reply cares to name, which takes 15 seconds for a hostile reply of 64 KiB
+(docs/decisions/dnspython-with-our-own-loop.md).
 """
 
 from __future__ import annotations
@@ -10,26 +10,17 @@ from __future__ import annotations
 import secrets
 import struct
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 import dns.exception
 import dns.name
 import dns.rcode
-import dns.rdata
-import dns.rdtypes.ANY.CNAME
-import dns.rdtypes.ANY.MX
-import dns.rdtypes.ANY.SOA
-import dns.rdtypes.ANY.TXT
-import dns.rdtypes.IN.A
-import dns.rdtypes.IN.AAAA
-import dns.rdtypes.IN.SRV
-import dns.wire
 from dns.name import Name
-from dns.rdataclass import IN
-from dns.rdatatype import AAAA, CNAME, MX, NS, SOA, SRV, TXT, A, RdataType
+from dns.rdatatype import AAAA, CNAME, MX, NS, SOA, SRV, TXT, A
 
 from salsa_agent.core.model import IPAddress, Mx, Outcome, RRType, Srv
+from salsa_agent.resolver.wire import IN, Malformed, Record, Wire
 
 QR, OPCODE, AA, TC, RD, AD, RCODE = 0x8000, 0x7800, 0x0400, 0x0200, 0x0100, 0x0020, 0x000F
 
@@ -39,14 +30,14 @@ BARE_ERRORS = frozenset((FORMERR, SERVFAIL, NOTIMP, REFUSED))  # servers may sen
 TYPES = {RRType.A: A, RRType.MX: MX, RRType.AAAA: AAAA, RRType.SRV: SRV, RRType.TXT: TXT}
 
 MAX_CHAIN = 16  # CNAMEs in one reply
-MAX_RECORDS = 512  # of one reply; those after them are not read
-MAX_POINTERS = 16  # of one name, in a row; an honest one has one, and dnspython 2.7 would follow any number
-MAX_LABELS = 1 << 15  # in the names of one reply: about 50 ms; 512 honest records have at most half as many
 
 _HEADER = struct.Struct("!6H")
 _QUESTION_TAIL = struct.Struct("!2H")
+_MX_HEAD = struct.Struct("!H")
+_SRV_HEAD = struct.Struct("!3H")
+_SOA_TAIL = struct.Struct("!5L")
 
-Record = Mx | Srv | IPAddress | str
+Data = Mx | Srv | IPAddress | str
 
 
 class ServerFailed(Exception):
@@ -59,13 +50,6 @@ class ServerFailed(Exception):
         super().__init__(reason)
         self.rcode = rcode
         self.replied = replied
-
-
-class Malformed(dns.exception.FormError):
-    """The message is not what RFC 1035 describes. One of the library's errors, which it lets through as it is."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)  # type: ignore[no-untyped-call]
 
 
 class Query:
@@ -89,20 +73,23 @@ class Query:
 
 
 class Reply(NamedTuple):
-    """What a server said of a name, at the end of its aliases `canonical`. `ttl` as in model.Answer."""
+    """What a server said of a name, at the end of its aliases `canonical`. `ttl` as in model.Answer.
+
+    Names are as those of `Wire`.
+    """
 
     outcome: Outcome
     rcode: str
     authentic: bool  # the AD bit, for what it is worth
     ttl: int | None
-    canonical: Name
-    records: tuple[Record, ...] = ()
+    canonical: str
+    records: tuple[Data, ...] = ()
 
 
 class Alias(NamedTuple):
     """The name that was asked is an alias of `target`, about which the reply says nothing: it has to be asked (B6)."""
 
-    target: Name
+    target: str
     rcode: str
     authentic: bool
     ttl: int
@@ -149,128 +136,114 @@ def read(wire: bytes, query: Query) -> Reply | Alias:
         return _Reader(wire, query).read(rcode)
     except Malformed as error:
         raise ServerFailed(str(error), rcode) from error
-    except (dns.exception.DNSException, ValueError, struct.error) as error:
+    except (ValueError, struct.error) as error:
         raise ServerFailed("malformed reply", rcode) from error
 
 
 class _Reader:
-    """Goes through a reply once, and reads at most MAX_RECORDS of its records."""
+    """Goes through a reply once. Of its records those are decoded that say something about the name that was asked."""
 
-    def __init__(self, wire: bytes, query: Query) -> None:
+    def __init__(self, octets: bytes, query: Query) -> None:
         self._query = query
-        self._parser = _Parser(wire, len(query.wire))
-        _, self._flags, _, self._answers, self._authorities, _ = _HEADER.unpack_from(wire)
-        self._records_left = MAX_RECORDS
+        self._octets = octets
+        self._wire = Wire(octets, len(query.wire))
+        _, self._flags, _, self._answers, self._authorities, _ = _HEADER.unpack_from(octets)
 
     def read(self, rcode: str) -> Reply | Alias:
         """Follow the aliases from the name that was asked to where the records are, or should be."""
         found, aliases = self._answer_section()
-        name, ttls = self._query.name, list[int]()
+        name, ttls = canonical(self._query.name), list[int]()
         while name not in found and name in aliases:
-            name, ttl = aliases[name]
-            ttls.append(ttl)
+            alias = aliases[name]
+            name = self._name(alias, alias.at)
+            ttls.append(alias.ttl)
             if len(ttls) > MAX_CHAIN:
                 raise Malformed("CNAME loop")
         authentic = bool(self._flags & AD)
-        records = found.get(name, {})
+        records = found.get(name, [])
         if records and rcode == "NOERROR":
-            return Reply(Outcome.FOUND, rcode, authentic, min([*ttls, *records.values()]), name, tuple(records))
+            ttl = min([*ttls, *(record.ttl for record in records)])
+            return Reply(Outcome.FOUND, rcode, authentic, ttl, name, tuple(dict.fromkeys(map(self._decoded, records))))
         negative_ttl, referral = self._authority_section(name)
         if rcode == "NOERROR":  # an NXDOMAIN says it whatever stands beside it (RFC 2308 section 2.1)
             if referral and negative_ttl is None and not self._flags & AA:
                 raise Malformed("referral to other servers")  # who only says whom to ask does not know (section 2.2)
-            if self._records_left < 0:
-                raise Malformed(f"more than {MAX_RECORDS} records")
             if ttls and negative_ttl is None:
                 return Alias(name, rcode, authentic, min(ttls))
         return Reply(Outcome.NONE, rcode, authentic, None if negative_ttl is None else min([*ttls, negative_ttl]), name)
 
-    def _answer_section(self) -> tuple[dict[Name, dict[Record, int]], dict[Name, tuple[Name, int]]]:
-        """The records of the type that was asked, and the aliases: by owner, with their TTLs."""
-        found: dict[Name, dict[Record, int]] = {}
-        aliases: dict[Name, tuple[Name, int]] = {}
+    def _answer_section(self) -> tuple[dict[str, list[Record]], dict[str, Record]]:
+        """The records of the type that was asked, and the aliases, by owner."""
+        found: dict[str, list[Record]] = {}
+        aliases: dict[str, Record] = {}
         wanted = TYPES[self._query.rtype]
-        for owner, rdata, ttl in self._records(self._answers, frozenset((wanted, CNAME))):
-            if isinstance(rdata, dns.rdtypes.ANY.CNAME.CNAME):
-                aliases.setdefault(owner, (rdata.target, ttl))
-            elif rdata is not None:
-                at_owner = found.setdefault(owner, {})
-                record = _record(rdata)
-                at_owner[record] = min(ttl, at_owner.get(record, ttl))
+        for record in self._wire.records(self._answers):
+            if record.rtype == wanted:
+                found.setdefault(record.owner, []).append(record)
+            elif record.rtype == CNAME:
+                aliases.setdefault(record.owner, record)
         return found, aliases
 
-    def _authority_section(self, name: Name) -> tuple[int | None, bool]:
+    def _authority_section(self, name: str) -> tuple[int | None, bool]:
         """How long `name` has no such records (RFC 2308 section 5; None: no SOA says so); whether there is an NS."""
         referral = False
-        for owner, rdata, ttl in self._records(self._authorities, frozenset((SOA, NS))):
-            if rdata is None:
+        for record in self._wire.records(self._authorities):
+            if record.rtype == NS:
                 referral = True
-            elif isinstance(rdata, dns.rdtypes.ANY.SOA.SOA) and name.is_subdomain(owner):
-                return min(ttl, rdata.minimum), referral
+            elif record.rtype == SOA and is_below(name, record.owner):
+                _, at = self._wire.name(record.at)
+                _, at = self._wire.name(at)
+                if at + _SOA_TAIL.size != record.end:
+                    raise Malformed
+                return min(record.ttl, _SOA_TAIL.unpack_from(self._octets, at)[-1]), referral
         return None, referral
 
-    def _records(self, count: int, types: frozenset[RdataType]) -> Iterator[tuple[Name, dns.rdata.Rdata | None, int]]:
-        """Owner, data and TTL of the records of class IN and these types (of NS, whose data is not used, None)."""
-        parser = self._parser
-        for _ in range(count):
-            self._records_left -= 1
-            if self._records_left < 0:
-                return
-            owner = parser.get_name()
-            rtype, rclass, ttl, length = parser.get_struct("!HHIH")
-            ttl = 0 if ttl >> 31 else ttl  # RFC 2181 section 8
-            if rclass != IN or rtype not in types:
-                # the library looks for a module for each type that it does not know, and keeps a class for ever
-                parser.get_bytes(length)
-            elif rtype == NS:
-                parser.get_bytes(length)
-                yield owner, None, ttl
-            else:
-                with parser.restrict_to(length):
-                    rdata = dns.rdata.from_wire_parser(IN, RdataType(rtype), parser)
-                yield owner, rdata, ttl
+    def _decoded(self, record: Record) -> Data:
+        """What a record says. Raises ValueError, struct.error where it is not of its type's form."""
+        data = self._octets[record.at : record.end]
+        match self._query.rtype:
+            case RRType.MX:
+                (preference,) = _MX_HEAD.unpack_from(data)
+                return Mx(preference, self._name(record, record.at + _MX_HEAD.size))
+            case RRType.SRV:
+                priority, weight, port = _SRV_HEAD.unpack_from(data)
+                return Srv(priority, weight, port, self._name(record, record.at + _SRV_HEAD.size))
+            case RRType.A:
+                return IPv4Address(data)
+            case RRType.AAAA:
+                return IPv6Address(data)
+            case RRType.TXT:
+                return "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in b"".join(_strings(data)))
 
-
-class _Parser(dns.wire.Parser):
-    """The library's, which stops at a name with more than MAX_POINTERS compression pointers, and when the names that it
-    read have more than MAX_LABELS labels together.
-    """
-
-    _pointers_left = MAX_POINTERS  # here, as the library's constructor calls `seek`
-
-    def __init__(self, wire: bytes, current: int) -> None:
-        super().__init__(wire, current)
-        self._labels_left = MAX_LABELS
-
-    def get_name(self, origin: Name | None = None, decompress: bool = True) -> Name:  # noqa: ARG002 - as in the library
-        """The name here. All that are read may be compressed (RFC 3597 section 4): dnspython 2.7 does not ask."""
-        self._pointers_left = MAX_POINTERS
-        name = dns.name.from_wire_parser(self)
-        self._labels_left -= len(name.labels)
-        if self._labels_left < 0:
-            raise Malformed("reply with too many labels")
+    def _name(self, record: Record, at: int) -> str:
+        """The name that is the rest of a record's data."""
+        name, end = self._wire.name(at)
+        if end != record.end:
+            raise Malformed
         return name
 
-    def seek(self, where: int) -> None:
-        """Where a name goes on, at each of its pointers."""
-        self._pointers_left -= 1
-        if self._pointers_left < 0:
-            raise Malformed("name with too many pointers")
-        super().seek(where)
+
+def canonical(name: Name) -> str:
+    """A name in the form of those of `Wire`."""
+    return name.canonicalize().to_text()
 
 
-def _record(rdata: dns.rdata.Rdata) -> Record:
-    """Names are in lower case: a server may compress them by pointers into the question, whose case is random."""
-    match rdata:
-        case dns.rdtypes.ANY.MX.MX():
-            return Mx(rdata.preference, rdata.exchange.canonicalize().to_text())
-        case dns.rdtypes.IN.SRV.SRV():
-            return Srv(rdata.priority, rdata.weight, rdata.port, rdata.target.canonicalize().to_text())
-        case dns.rdtypes.ANY.TXT.TXT():
-            return "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in b"".join(rdata.strings))
-        case dns.rdtypes.IN.A.A() | dns.rdtypes.IN.AAAA.AAAA():
-            return ip_address(rdata.address)
-    raise Malformed("malformed reply")
+def is_below(name: str, zone: str) -> bool:
+    """Whether a zone may hold a name. A dot behind an odd number of backslashes separates no labels."""
+    if zone in (".", name):
+        return True
+    below = name.removesuffix("." + zone)
+    return below != name and (len(below) - len(below.rstrip("\\"))) % 2 == 0
+
+
+def _strings(data: bytes) -> Iterator[bytes]:
+    """The character strings of a TXT record (RFC 1035 section 3.3.14)."""
+    at = 0
+    while at < len(data):
+        begin, at = at + 1, at + 1 + data[at]
+        if at > len(data):
+            raise Malformed
+        yield data[begin:at]
 
 
 def _randomize_case(name: bytes) -> bytes:

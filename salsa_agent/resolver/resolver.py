@@ -13,7 +13,7 @@ from dns.name import Name
 from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType, Server, Srv
 from salsa_agent.core.settings import Dns, Settings
 from salsa_agent.resolver import hosts
-from salsa_agent.resolver.message import Alias, Reply, ServerFailed, query_name
+from salsa_agent.resolver.message import Alias, Reply, ServerFailed, canonical, query_name
 from salsa_agent.resolver.resolution import Attempt, Failed, Resolution, server_text
 from salsa_agent.resolver.server_memory import ServerMemory
 from salsa_agent.resolver.transport import NoReply, QueryAttempt
@@ -81,9 +81,9 @@ class Resolver:
                 ttls.append(reply.ttl)
             if isinstance(reply, Reply):
                 ttl = None if reply.ttl is None else min(ttls)
-                answer = _answer(reply, first)
+                answer = _answer(reply, canonical(first))
                 return answer._replace(ttl=ttl, authenticated=authenticated, server=server_text(server))
-            name = reply.target
+            name = query_name(reply.target)
         raise Failed("CNAME chain without an end", reply.rcode, server_text(server))
 
     async def _ask_name(self, name: Name, question: Question) -> tuple[Reply | Alias, Server]:
@@ -130,7 +130,7 @@ class Resolver:
         return any(one.address == str(ip) and one.port in (None, server.port) for one in self._dns.trust_ad)
 
 
-def _answer(reply: Reply, asked: Name) -> Answer:
+def _answer(reply: Reply, asked: str) -> Answer:
     return Answer(
         reply.outcome,
         mx=tuple(record for record in reply.records if isinstance(record, Mx)),
@@ -138,7 +138,7 @@ def _answer(reply: Reply, asked: Name) -> Answer:
         srv=tuple(record for record in reply.records if isinstance(record, Srv)),
         txt=tuple(record for record in reply.records if isinstance(record, str)),
         rcode=reply.rcode,
-        alias_of="" if reply.canonical == asked else reply.canonical.canonicalize().to_text(),
+        alias_of="" if reply.canonical == asked else reply.canonical,
     )
 
 

@@ -58,7 +58,7 @@ class Selecting:
         self.nat: tuple[Address, ...] = ()
         self.view = VIEW
         self.asked: dict[Question, None] = {}
-        self.cache = Cache()
+        self.cache = Cache(identity=identity)
 
     def mx(self, name: str, answer: Answer) -> None:
         self.dns[name, RRType.MX] = answer

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from salsa_agent.core.events import FailureReported, SettingsRead
+from salsa_agent.core.large_sets import spread, weight_order
 from salsa_agent.core.model import (
     Answer,
     Outcome,
@@ -20,7 +21,6 @@ from salsa_agent.core.model import (
     Verdict,
 )
 from salsa_agent.core.reverse_names import name_at
-from salsa_agent.core.selection.ordering import spread, weight_order
 from salsa_agent.core.settings import Dns, Policy, Sender, Settings, Verify
 from tests.core.selecting import Selecting, drops, keys, on, srv
 from tests.core.sim import FAILED, NO_CERTIFICATE, NXDOMAIN, World, at, mx

@@ -9,8 +9,8 @@ from math import log
 import pytest
 
 from salsa_agent.core.events import FailureReported
+from salsa_agent.core.large_sets import spread, weight_order
 from salsa_agent.core.model import DomainRoute, RelayKey, RRType, Server, SrvEntry
-from salsa_agent.core.selection.ordering import spread, weight_order
 from salsa_agent.core.settings import Policy, Sender, Settings
 from tests.core.selecting import Selecting, drops, entry, keys, on, srv
 from tests.core.sim import FAILED, World, at, mx

@@ -1,11 +1,13 @@
 """Rule C5: the bounds on what hostile answers can make the agent do, which hold before the work is done."""
 
+from random import Random
 from time import process_time
 
-from salsa_agent.core.model import Answer, HostAddress, Mx, Outcome, RRType
+from salsa_agent.core.large_sets import spread
+from salsa_agent.core.model import Answer, HostAddress, Mx, Outcome, RRType, SrvEntry
 from salsa_agent.core.selection import choose
 from salsa_agent.core.settings import Settings
-from tests.core.selecting import Selecting, keys, on
+from tests.core.selecting import Selecting, keys, on, srv
 from tests.core.sim import at, mx
 
 
@@ -100,3 +102,52 @@ def test_c5_what_is_kept_of_an_enormous_set_is_its_best() -> None:
     assert [relay.key.host for relay in choice.relays] == [f"r{preference}.hookup.net" for preference in range(1, 33)]
     sets = [cached.answer.mx for question in choice.depends_on if (cached := world.cache.get(question)) is not None]
     assert max(map(len, sets)) == 256
+
+
+def kept(records: tuple[Mx, ...], identity: bytes = b"machine") -> list[str]:
+    """The exchanges that are looked up of a set of one address."""
+    world = Selecting(Settings(), on("165.154.15.1"), identity=identity)
+    world.mx("15.154.165.in-addr.arpa", Answer(Outcome.FOUND, mx=records, ttl=60))
+    return [lookup.host for lookup in world.run().exchanges]
+
+
+def test_c5_of_thousands_of_equal_preference_those_count_that_c1_puts_first() -> None:
+    hosts = [f"r{n}.hookup.net" for n in range(3000)]
+    records = [Mx(10, f"{host}.") for host in hosts]
+    for identity in (b"machine", b"another"):
+        best = sorted(hosts, key=lambda host: spread(identity, host))[:32]
+        for turn in range(3):
+            Random(turn).shuffle(records)  # as name servers do
+            assert set(kept(tuple(records), identity)) == set(best)
+
+
+def test_c5_names_that_are_none_keep_no_exchange_out() -> None:
+    bad = [Mx(1, f"bad_{n}.hookup.net.") for n in range(2000)]
+    good = [Mx(10, f"r{n}.hookup.net.") for n in range(5)]
+    assert sorted(kept((*bad, *good))) == [f"r{n}.hookup.net" for n in range(5)]
+
+
+def test_c5_a_name_that_stands_in_a_set_many_times_is_one_exchange() -> None:
+    same = [Mx(n, "r0.hookup.net.") for n in range(1000)]
+    assert sorted(kept((*same, Mx(2000, "R1.hookup.net.")))) == ["r0.hookup.net", "r1.hookup.net"]
+
+
+def test_c12_of_hundreds_of_targets_those_of_the_best_priority_and_weight_count() -> None:
+    light = [f"10:1:587:r{n}.example.net." for n in range(400)]
+    found = srv(*light, "10:65535:587:heavy.example.net.", "9:0:587:first.example.net.")
+    world = Selecting(Settings(static_relays=(SrvEntry("example.net"),)), on("165.154.15.1"))
+    world.srv("_submission._tcp.example.net", found)
+    world.host("first.example.net", at("203.0.113.1"))
+    world.host("heavy.example.net", at("203.0.113.2"))
+    assert [relay.key.host for relay in world.run().relays][:2] == ["first.example.net", "heavy.example.net"]
+
+
+def test_c5_of_thousands_of_addresses_the_lowest_16_count() -> None:
+    found = at(*(f"203.{n >> 8}.{n & 255}.{host}" for n in range(300) for host in range(250, 240, -1)))
+    world = Selecting(Settings(), on("165.154.15.1"))
+    world.mx("15.154.165.in-addr.arpa", mx("10:noc.hookup.net."))
+    world.host("noc.hookup.net", found)
+    [relay] = world.run().relays
+    assert relay.addresses == tuple(sorted(found.addresses)[:16])
+    cached = [world.cache.get(question) for question in world.asked if question.name == "noc.hookup.net"]
+    assert max(len(one.answer.addresses) for one in cached if one) == 512

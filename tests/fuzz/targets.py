@@ -52,6 +52,7 @@ from salsa_agent.resolver.message import (
     Query,
     Reply,
     ServerFailed,
+    canonical,
     is_reply,
     is_truncated,
     keeps_case,
@@ -274,8 +275,9 @@ def dns_reply(data: bytes) -> None:
     else:
         assert said.ttl is None or 0 <= said.ttl < 1 << 31
         if not isinstance(said, Reply):
+            query_name(said.target)
             return
-        answer = _answer(said, query.name)._replace(ttl=said.ttl)
+        answer = _answer(said, canonical(query.name))._replace(ttl=said.ttl)
     for srv in answer.srv:
         assert srv.target.isascii()
         assert srv.target.isprintable(), srv.target

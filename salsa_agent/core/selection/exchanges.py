@@ -11,11 +11,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from salsa_agent.core import admission
+from salsa_agent.core.large_sets import spread
 from salsa_agent.core.model import Dropped, IPAddress, Mx, Relay, RelayKey, RRType, Source, Srv
 from salsa_agent.core.selection.answers import Answers, HostLookup, Lookup
 from salsa_agent.core.selection.inputs import SelectionInput
 from salsa_agent.core.selection.levels import LevelSet
-from salsa_agent.core.selection.ordering import MAX_DROPPED, SERVICES, Limit, Refused, ranked_targets, spread
+from salsa_agent.core.selection.ordering import MAX_DROPPED, SERVICES, Limit, Refused, ranked_targets
 from salsa_agent.core.selection.results import Part
 from salsa_agent.text import sanitize
 

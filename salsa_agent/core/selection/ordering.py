@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from hashlib import sha256
-from math import inf, log
 from typing import NamedTuple, Protocol
 
 from salsa_agent.core import admission
+from salsa_agent.core.large_sets import spread, weight_order
 from salsa_agent.core.model import Answer, Question, RelayKey, RRType, Server, Srv
 from salsa_agent.text import sanitize
 
@@ -50,12 +49,6 @@ class Limit(NamedTuple):
     reason: str
 
 
-@lru_cache(maxsize=1024)
-def spread(identity: bytes, host: str) -> bytes:
-    """C1: a hash by which a fleet spreads over equal preferences, while one machine keeps to its order."""
-    return sha256(identity + b"\0" + host.encode("ascii")).digest()
-
-
 def srv_questions(domain: str, servers: tuple[Server, ...]) -> tuple[Question, ...]:
     """The questions for both services of a domain or reverse name, in the order of `SERVICES`."""
     return tuple(Question(f"_{service}._tcp.{domain}", RRType.SRV, servers) for service in SERVICES)
@@ -95,14 +88,6 @@ def ranked_targets(
     in_order = [target for _, target in sorted(good.values())]
     refused += [Refused(target.host, limit.rule, limit.reason, target.place) for target in in_order[limit.most :]]
     return tuple(in_order[: limit.most]), tuple(refused[:MAX_DROPPED])
-
-
-def weight_order(ranked: bytes, weight: int) -> float:
-    """ln(u)/weight, u in (0, 1) from the hash of C1: the greater, the earlier, in proportion to the weights."""
-    if weight == 0:
-        return -inf
-    u = (int.from_bytes(ranked[:6], "big") + 0.5) / (1 << 48)  # 49 bits are exact in a float: neither 0 nor 1
-    return log(u) / weight
 
 
 def _is_absent(records: Sequence[Srv]) -> bool:

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import dns.flags
@@ -30,14 +31,16 @@ import pytest
 from salsa_agent import link_socket
 from salsa_agent.config.values import trusted_server
 from salsa_agent.core.cache import null_mx_refuses
+from salsa_agent.core.large_sets import bounded
 from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType, Server, Srv
 from salsa_agent.core.settings import Dns, Settings
 from salsa_agent.resolver import transport
 from salsa_agent.resolver.hosts import HOSTS
-from salsa_agent.resolver.message import MAX_LABELS, MAX_RECORDS, Query, Reply, ServerFailed, is_reply, query_name
+from salsa_agent.resolver.message import Query, Reply, ServerFailed, is_below, is_reply, query_name
 from salsa_agent.resolver.message import read as read_message
 from salsa_agent.resolver.resolution import server_text
 from salsa_agent.resolver.resolver import Resolver
+from salsa_agent.resolver.wire import Wire
 from tests.lab.dnsserver import DnsServer, dns_server
 from tests.lab.needs import Need, require
 from tests.lab.netns import Netns, veth
@@ -611,10 +614,18 @@ def test_c5_a_reply_of_64_kib_does_not_hold_the_loop(kind: str) -> None:
     assert time.process_time() - start < 0.15
 
 
-async def test_c5_of_thousands_of_exchanges_over_tcp_the_first_512_count(one: DnsServer) -> None:
-    lines = tuple(f"{NAME}. 300 MX {n} r{n}.example." for n in range(2500))
+async def test_c5_the_best_of_thousands_of_exchanges_counts_wherever_it_stands(one: DnsServer) -> None:
+    lines = tuple(f"{NAME}. 300 MX {n} r{n}.example." for n in range(2500, 0, -1))
     one.zone[NAME] = {"MX": {"raw": lambda wire: message(wire, *lines), "truncated": True}}
-    assert len((await ask(one)).mx) == MAX_RECORDS
+    answer = await ask(one)
+    assert (len(answer.mx), min(answer.mx)) == (2500, Mx(1, "r1.example."))
+
+
+def test_b6_what_stands_behind_thousands_of_other_records_counts() -> None:
+    asked = query()
+    others = tuple(f"x.example. 300 MX {n} r{n}.example." for n in range(1000))
+    got = read(message(asked.wire, *others, f"{NAME}. 300 MX 10 noc.example."), asked)
+    assert got.records == (Mx(10, "noc.example."),)
 
 
 # --- F3
@@ -973,21 +984,76 @@ async def test_0x20_an_exchange_is_in_lower_case_whatever_case_was_asked(one: Dn
     assert answers == {(Mx(10, "noc.in-addr.arpa."),)}
 
 
-def test_c5_the_dearest_reply_that_is_still_read_does_not_hold_the_loop() -> None:
-    """As many records as are read, with as many labels as are allowed."""
+def large(asked: Query, kind: str) -> bytes:
+    """64 KiB of exchanges that differ, all of which are read."""
+    at = len(asked.wire) + 10 + 2
+    deep = b"".join(b"\x01" + bytes((97 + n % 26,)) for n in range(122)) + b"\0"
+    head = b"\xc0\x0c" + struct.pack("!HHIH", 16, 1, 300, len(deep)) + deep
+    suffix = b"\xc0\x0c" if kind == "honest" else struct.pack("!H", 0xC000 | at)
+    label = b"\xff%04x" if kind == "escaped" else b"r%04x"
+    records = b"".join(
+        b"\xc0\x0c" + struct.pack("!HHIHH", 15, 1, 300, 10, 7) + b"\x05" + label % n + suffix for n in range(2800)
+    )
+    header = asked.wire[:2] + struct.pack("!5H", 0x8180, 1, 2801, 0, 0)
+    return header + asked.wire[12:] + head + records
+
+
+@pytest.mark.parametrize("kind", ["honest", "deep", "escaped"])
+def test_c5_the_dearest_reply_that_is_still_read_does_not_hold_the_loop(kind: str) -> None:
+    """Nor does the choice of its best, which is made where it comes in."""
     asked = query()
-    labels = MAX_LABELS // (MAX_RECORDS + 1) // 2 - 12
-    deep = b"".join(b"\x01" + bytes((97 + n % 26,)) for n in range(labels)) + b"\xc0\x0c"
-    at = len(asked.wire) + 12
-    first = b"\xc0\x0c" + struct.pack("!HHIH", 16, 1, 300, len(deep)) + deep
-    pointer = struct.pack("!H", 0xC000 | at)
-    rest = b"".join(pointer + struct.pack("!HHIHH", 15, 1, 300, 4, n) + pointer for n in range(MAX_RECORDS - 2))
-    alias = b"\xc0\x0c" + struct.pack("!HHIH", 5, 1, 300, 2) + pointer
-    head = asked.wire[:2] + struct.pack("!5H", 0x8180, 1, MAX_RECORDS, 0, 0) + asked.wire[12:]
+    reply = large(asked, kind)
     start = time.process_time()
-    got = read(head + first + alias + rest, asked)
+    got = read(reply, asked)
+    bounded(Answer(Outcome.FOUND, mx=tuple(one for one in got.records if isinstance(one, Mx))), b"machine")
     assert time.process_time() - start < 0.15
-    assert len(got.records) == MAX_RECORDS - 2
+    assert len(got.records) == 2800
+
+
+NAMES = [
+    "a.example.",
+    "b.a.example.",
+    "x\\.y.a.example.",
+    "\\000\\255.b.a.example.",
+    "example.",
+    ".",
+    "0/25.a.example.",
+]
+
+
+def test_names_are_those_that_the_library_reads() -> None:
+    """However they are compressed."""
+    for turn in range(300):
+        chosen = Random(turn)
+        owners = [dns.name.from_text(chosen.choice(NAMES)) for _ in range(6)]
+        reply = dns.message.make_response(dns.message.from_wire(query("a.example").wire))
+        for owner in owners:
+            reply.answer.append(dns.rrset.from_text(owner, 9, "IN", "MX", f"{turn} {chosen.choice(NAMES)}"))
+        octets = reply.to_wire()
+        wire = Wire(octets, len(query("a.example").wire))
+        here = [(one.owner, *wire.name(one.at + 2), one.end) for one in wire.records(6)]
+        theirs = dns.message.from_wire(octets, one_rr_per_rrset=True).answer
+        assert [(owner, exchange) for owner, exchange, _, _ in here] == [
+            (one.name.to_text(), one[0].exchange.to_text()) for one in theirs
+        ]
+        assert all(end == of_record for _, _, end, of_record in here)
+
+
+@pytest.mark.parametrize(
+    ("name", "zone", "below"),
+    [
+        ("a.b.", ".", True),
+        ("a.b.", "b.", True),
+        ("b.", "b.", True),
+        ("ab.", "b.", False),
+        ("b.", "a.b.", False),
+        ("a\\.b.", "b.", False),
+        ("a\\\\.b.", "b.", True),
+    ],
+)
+def test_e1_which_zone_may_hold_a_name(name: str, zone: str, below: bool) -> None:
+    assert is_below(name, zone) is below
+    assert dns.name.from_text(name).is_subdomain(dns.name.from_text(zone)) is below
 
 
 # --- nothing is left behind

@@ -43,10 +43,10 @@ class Questions:
             times += [self._held_until, self._again_at]
         return min((time for time in times if time is not None), default=None)
 
-    def ask(self, questions: Iterable[Question], now: float) -> list[Command]:
+    def ask(self, questions: Iterable[Question], now: float, *, again: bool = False) -> list[Command]:
         """Ask those that are neither known nor under way, the first ones where there is not room for all (B2).
 
-        What the budgets do not allow yet waits (E2).
+        What the budgets do not allow yet waits (E2). `again`: they were held (E6).
         """
         asked: list[Command] = []
         self._blocked_until = None
@@ -55,11 +55,11 @@ class Questions:
                 break
             if question in self._in_flight or question in self._held or self._cache.get(question) is not None:
                 continue
-            ready = self._budgets.ready_at(question.servers, now)
+            ready = self._budgets.ready_at(question, now)
             if ready > now:
                 self._blocked_until = min(ready, self._blocked_until or ready)
                 continue
-            self._budgets.take(question.servers, now)
+            self._budgets.take(question, now, again=again)
             self._in_flight[question] = now
             asked.append(Ask(question))
         return asked
@@ -75,6 +75,8 @@ class Questions:
         """Take an answer in; False if it is not waited for. `from_outside`: not only this host has a part in it."""
         if self._in_flight.pop(question, None) is None:
             return False
+        if answer.outcome is not Outcome.FAILED:
+            self._budgets.answered(question)
         if from_outside:
             self._held_until = now
             self._held.clear()  # to be asked again at once
@@ -99,7 +101,7 @@ class Questions:
             again = list(self._held)
             self._held.clear()
             self._again_at = None
-            return self.ask(again, now)
+            return self.ask(again, now, again=True)
         return []
 
     def give_up(self, wanted: Callable[[], Iterable[Question]], now: float) -> list[Command]:

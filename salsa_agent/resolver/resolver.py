@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from time import monotonic
@@ -14,9 +15,10 @@ from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType, Server
 from salsa_agent.core.settings import Dns, Settings
 from salsa_agent.resolver import hosts
 from salsa_agent.resolver.message import Alias, Reply, ServerFailed, canonical, query_name
+from salsa_agent.resolver.query_budgets import QueryBudgets
 from salsa_agent.resolver.resolution import Attempt, Failed, Resolution, server_text
 from salsa_agent.resolver.server_memory import ServerMemory
-from salsa_agent.resolver.transport import NoReply, QueryAttempt
+from salsa_agent.resolver.transport import NoReply, Pay, QueryAttempt
 
 MAX_ALIASES = 8  # CNAMEs whose target has to be asked for
 HOSTS_TTL = 60  # seconds: a change of the hosts file shows soon
@@ -29,13 +31,16 @@ class Resolver:
     """Asks DNS servers, as `[dns]` of the configuration says.
 
     `families`: the IP versions of which the host has an address or a default route; a route of another is not waited
-    for (F2).
+    for (F2). `budgets`: of what servers are sent (E2); None: as much as somebody asks for.
     """
 
-    def __init__(self, dns: Dns | None = None, *, hosts_file: Path = hosts.HOSTS) -> None:
+    def __init__(
+        self, dns: Dns | None = None, *, hosts_file: Path = hosts.HOSTS, budgets: QueryBudgets | None = None
+    ) -> None:
         self.families = BOTH_FAMILIES
         self._dns = dns or Dns()
         self._hosts_file = hosts_file
+        self._budgets = budgets
         self._memory = ServerMemory()
 
     def configure(self, settings: Settings) -> None:
@@ -48,7 +53,7 @@ class Resolver:
 
     def clone(self) -> Resolver:
         """One like this with a memory of its own: what others have asked says nothing of the servers of a round."""
-        other = Resolver(self._dns, hosts_file=self._hosts_file)
+        other = Resolver(self._dns, hosts_file=self._hosts_file, budgets=self._budgets)
         other.families = self.families
         return other
 
@@ -95,7 +100,13 @@ class Resolver:
                 # while one waits for a route the next is begun (F2)
                 while all(query.waiting for _, query in under_way.values()) and (attempt := resolution.next_attempt()):
                     try:
-                        query = QueryAttempt(attempt.server, attempt.query.wire, self._dns.timeout, self.families)
+                        query = QueryAttempt(
+                            attempt.server,
+                            attempt.query.wire,
+                            self._dns.timeout,
+                            self.families,
+                            self._payment(attempt.server),
+                        )
                     except ServerFailed as error:
                         resolution.failed(attempt, error)
                         continue
@@ -121,6 +132,9 @@ class Resolver:
                 query.close()
             if under_way:
                 await asyncio.gather(*under_way, return_exceptions=True)
+
+    def _payment(self, server: Server) -> Pay:
+        return partial(self._budgets.pay, server) if self._budgets else lambda: None
 
     def trusts(self, server: Server) -> bool:
         """F3: named in `dns.trust_ad`, or a loopback resolver with `options trust-ad`."""

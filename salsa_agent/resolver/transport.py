@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
 
 from salsa_agent.core.model import Server
 from salsa_agent.link_socket import NO_ROUTE_YET, Endpoint, endpoint, open_socket, os_error_text
 from salsa_agent.resolver.message import ServerFailed, is_reply, is_truncated
+
+Pay = Callable[[], None]
 
 ROUTE_PAUSE = 0.05  # seconds between two looks for a route
 MAX_DATAGRAM = 4096  # a query without EDNS is answered in 512 (RFC 1035 section 4.2.1)
@@ -28,14 +31,18 @@ class QueryAttempt:
     """A query that is sent when this is made, if there is a route; if not, `waiting` is true and `reply` waits for one.
 
     `timeout` (seconds) is for all of it: a route may come a moment after the address did. `families`: the IP versions
-    of which a route may come. The constructor raises ServerFailed. To be closed.
+    of which a route may come. `pay`: called before something goes out, and may raise ServerFailed (E2). The constructor
+    raises ServerFailed. To be closed.
     """
 
-    def __init__(self, server: Server, query: bytes, timeout: float, families: frozenset[int]) -> None:
+    def __init__(
+        self, server: Server, query: bytes, timeout: float, families: frozenset[int], pay: Pay = lambda: None
+    ) -> None:
         self._server = server
         self._query = query
         self._deadline = asyncio.get_running_loop().time() + timeout
         self._families = families
+        self._pay = pay
         self._sock: socket.socket | None = None
         self._no_route = ""
         self._send()
@@ -70,7 +77,7 @@ class QueryAttempt:
         """Send the query, or note that there is no route. Raises ServerFailed."""
         try:
             to = _endpoint_of(self._server)
-            self._sock = _connected(to, b"" if self._server.tcp else self._query)
+            self._sock = _connected(to, b"" if self._server.tcp else self._query, self._pay)
         except OSError as error:
             if error.errno not in NO_ROUTE_YET or not self._route_may_come():
                 raise ServerFailed(os_error_text(error), replied=False) from error
@@ -91,15 +98,17 @@ class QueryAttempt:
                 break
             else:
                 return wire
+        self._pay()
         return await _over_tcp(self._server, self._query)
 
 
-def _connected(to: Endpoint, query: bytes) -> socket.socket:
+def _connected(to: Endpoint, query: bytes, pay: Pay) -> socket.socket:
     """A UDP socket on which the query went out; without one it only shows that there is a route. Raises OSError."""
     sock = open_socket(to, socket.SOCK_DGRAM)
     try:
         sock.connect(to.sockaddr)  # the kernel drops what others send, and tells of a closed port
         if query:
+            pay()
             sock.send(query)
     except BaseException:
         sock.close()

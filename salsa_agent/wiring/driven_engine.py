@@ -33,6 +33,7 @@ from salsa_agent.linkinfo.monitor import LinkInfoMonitor
 from salsa_agent.nameservers.monitor import NameserverMonitor
 from salsa_agent.nat.client import Nat
 from salsa_agent.netlink.monitor import Netlink
+from salsa_agent.resolver.query_budgets import QueryBudgets
 from salsa_agent.resolver.resolver import Resolver
 from salsa_agent.smtp.verifier import Verifier
 from salsa_agent.system.machine_id import machine_identity
@@ -58,7 +59,7 @@ class DrivenEngine:
         self.identity = machine_identity()
         self.engine = Engine(settings, self.identity, seed=time.time_ns())
         self.loop = EngineLoop(self.engine, self._execute, on_command, SleepClock().slept)
-        self.resolver = Resolver(settings.dns)
+        self.resolver = Resolver(settings.dns, budgets=QueryBudgets())
         self.system_bus = SystemBus()
         self._on_event = on_event
         self._ignore = settings.network.ignore

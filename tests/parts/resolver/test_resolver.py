@@ -34,10 +34,11 @@ from salsa_agent.core.cache import null_mx_refuses
 from salsa_agent.core.large_sets import bounded
 from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType, Server, Srv
 from salsa_agent.core.settings import Dns, Settings
-from salsa_agent.resolver import transport
+from salsa_agent.resolver import query_budgets, transport
 from salsa_agent.resolver.hosts import HOSTS
 from salsa_agent.resolver.message import Query, Reply, ServerFailed, is_below, is_reply, query_name
 from salsa_agent.resolver.message import read as read_message
+from salsa_agent.resolver.query_budgets import QueryBudgets
 from salsa_agent.resolver.resolution import server_text
 from salsa_agent.resolver.resolver import Resolver
 from salsa_agent.resolver.wire import Wire
@@ -66,11 +67,19 @@ async def two() -> AsyncIterator[DnsServer]:
 
 
 def resolver(
-    timeout: float = LONG, attempts: int = 2, *, hosts_file: Path = HOSTS, trust_ad: Sequence[str] = (), **options: Any
+    timeout: float = LONG,
+    attempts: int = 2,
+    *,
+    hosts_file: Path = HOSTS,
+    trust_ad: Sequence[str] = (),
+    budgets: QueryBudgets | None = None,
+    **options: Any,
 ) -> Resolver:
     """`trust_ad`: as it is written in the configuration."""
     trusted = tuple(map(trusted_server, trust_ad))
-    return Resolver(Dns(timeout=timeout, attempts=attempts, trust_ad=trusted, **options), hosts_file=hosts_file)
+    return Resolver(
+        Dns(timeout=timeout, attempts=attempts, trust_ad=trusted, **options), hosts_file=hosts_file, budgets=budgets
+    )
 
 
 async def ask(
@@ -1149,3 +1158,21 @@ async def test_the_lab_server_as_a_process(tmp_path: Path) -> None:
         assert all(line["id"] >= 0 and line["port"] > 0 and line["transport"] == "udp" for line in lines)
         process.terminate()
         assert process.wait(timeout=20) == 0
+
+
+# --- how often a server is sent something (E2)
+
+
+async def test_e2_what_a_question_becomes_is_counted_where_it_goes_out(
+    one: DnsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Aliases whose targets have to be asked for, each over UDP and then over TCP."""
+    monkeypatch.setattr(query_budgets, "OF_SERVER", 3)
+    for n in range(8):
+        one.zone[f"a{n}.example"] = {"CNAME": {"answer": [f"a{n + 1}.example."], "truncated": True, "chase": False}}
+    by = resolver(budgets=QueryBudgets())
+    for _ in range(3):
+        assert failed(await ask(one, name="a0.example", by=by), "asked too often")
+    assert {query.transport for query in one.queries} == {"udp", "tcp"}
+    assert len(one.queries) <= 3 * query_budgets.QUERIES + 1
+    assert failed(await ask(one, by=by.clone()), "asked too often")

@@ -14,17 +14,16 @@ from typing import Any
 
 from salsa_agent.bus.api import AccessDenied, LimitsExceeded, RequestError
 from salsa_agent.bus.connection import BusConnection
-from salsa_agent.bus.credentials import Credentials, ask_bus
+from salsa_agent.bus.credentials import GONE, Credentials, ask_bus
 from salsa_agent.bus.interface import METHODS
 from salsa_agent.bus.limits import ROOT, CallsInProgress, Place, in_all
-from salsa_agent.bus.message import Header
+from salsa_agent.bus.message import NO_REPLY_EXPECTED, Header
 from salsa_agent.bus.router import describe_exception
 from salsa_agent.text import clean
 
 ROOT_ONLY = frozenset(("SetLinkRelays", "RevertLink"))
 _UNPRIVILEGED = frozenset(("Refresh", "ReportFailure"))  # of those whose caller need not wait for a reply
 _AT_ONCE = frozenset(("ReportFailure", *ROOT_ONLY))  # the others take their time
-_GONE = -1  # stands for the user of callers that are gone, who share one user's limits
 _ENDING = "The agent is about to end."
 
 # A call done: its reply's body, at once or later. `uid`: of the caller.
@@ -63,6 +62,8 @@ class Calls:
 
     def _admit(self, call: Header, given: list[Any], uid: int | None) -> None:
         """Do it. Never raises."""
+        if uid == GONE:
+            call.flags |= NO_REPLY_EXPECTED  # nobody is there to have one, and to write it takes most of the time
         try:
             if self._closing:
                 raise RequestError(_ENDING)
@@ -129,10 +130,10 @@ def refuse(bus: BusConnection, call: Header, error: Exception) -> None:
 
 def _allowed(member: str, uid: int | None) -> int:
     """The user who may make this call. Raises AccessDenied."""
-    if uid is None:  # the caller waits for no reply, as NetworkManager's script does, and is gone
+    if uid is None or uid == GONE:  # as NetworkManager's script is, which waits for no reply
         if member not in _UNPRIVILEGED:
             raise AccessDenied("The bus does not say whose call this is.")
-        return _GONE
+        return GONE  # all of them share one user's limits
     if member in ROOT_ONLY and uid not in (ROOT, os.getuid()):  # where no policy of the bus has judged
         raise AccessDenied("Only root may set what a link says.")
     return uid

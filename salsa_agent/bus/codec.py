@@ -50,7 +50,7 @@ def decode(signature: str, body: bytes, *, little: bool) -> list[Any]:
 
     Raises Malformed.
     """
-    return _read(signature, body, 0, little)[0]
+    return _read(signature, body, 0, little)[0] if signature else []
 
 
 def skip(kind: str, message: bytes, at: int, *, little: bool) -> int:

@@ -19,6 +19,8 @@ ENOUGH = 256  # calls that wait: more are not taken until some have their answer
 # can make as many connections as it likes.
 WAITING_PER_SENDER, WAITING_IN_ALL = 128, 512
 _REMEMBERED = 512  # callers
+GONE = -1  # stands for the user of callers that are gone
+_NO_OWNER = "org.freedesktop.DBus.Error.NameHasNoOwner"
 
 Then = Callable[[int | None], None]
 
@@ -33,7 +35,7 @@ class Credentials:
     def __init__(
         self, ask: Callable[[str], Awaitable[int | None]], on_answer: Callable[[], None] = lambda: None
     ) -> None:
-        """`ask`: the user of a unique name; None if the caller is gone, or the bus does not say.
+        """`ask`: the user of a unique name; GONE if the caller is, None if the bus does not say.
 
         `on_answer` is called after each answer: it may no longer be `full`.
         """
@@ -98,7 +100,7 @@ class Credentials:
 
 
 async def ask_bus(bus: BusConnection, sender: str) -> int | None:
-    """The user of a connection to this bus; None if it is gone, or the bus does not say."""
+    """The user of a connection to this bus; GONE if it is, None if the bus does not say."""
     question = Message(
         destination="org.freedesktop.DBus",
         path="/org/freedesktop/DBus",
@@ -112,4 +114,6 @@ async def ask_bus(bus: BusConnection, sender: str) -> int | None:
             reply = await (bus.beside or bus).call(question)
         if reply is not None and reply.message_type is MessageType.METHOD_RETURN and reply.signature == "u":
             return int(reply.body[0])
+        if reply is not None and reply.error_name == _NO_OWNER:
+            return GONE
     return None

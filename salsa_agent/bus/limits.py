@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from salsa_agent.bus.api import LimitsExceeded
 
@@ -23,14 +24,13 @@ class CallsInProgress:
     """The places that are taken, in the order in which they were. Root's calls need none."""
 
     def __init__(self) -> None:
-        self._places: list[Place] = []
+        self._places: dict[Place, None] = {}
+        self._of_senders: Counter[str] = Counter()
+        self.of_users: Counter[int] = Counter()
+        """How many each user has."""
 
     def __len__(self) -> int:
         return len(self._places)
-
-    def of_users(self) -> Counter[int]:
-        """How many each user has."""
-        return Counter(place.uid for place in self._places)
 
     def enter(self, place: Place) -> Place | None:
         """Take a call in. Raises LimitsExceeded, and takes nothing, if it would be one too many.
@@ -41,24 +41,34 @@ class CallsInProgress:
         """
         if place.uid == ROOT:
             return None
-        if sum(one.sender == place.sender for one in self._places) >= PER_SENDER:
+        if self._of_senders[place.sender] >= PER_SENDER:
             raise LimitsExceeded(f"This caller has {PER_SENDER} calls in progress.")
-        held = self.of_users()
-        if held[place.uid] >= PER_USER:
+        mine = self.of_users[place.uid]
+        if mine >= PER_USER:
             raise LimitsExceeded(f"This user has {PER_USER} calls in progress.")
         gives_way = None
         if len(self._places) >= IN_ALL:
-            gives_way = max(reversed(self._places), key=lambda one: held[one.uid])
-            if held[gives_way.uid] - 1 <= held[place.uid]:
+            gives_way = max(reversed(self._places), key=lambda one: self.of_users[one.uid])
+            if self.of_users[gives_way.uid] - 1 <= mine:
                 raise LimitsExceeded(in_all())
-            self._places.remove(gives_way)
-        self._places.append(place)
+            self.leave(gives_way)
+        self._places[place] = None
+        self._of_senders[place.sender] += 1
+        self.of_users[place.uid] += 1
         return gives_way
 
     def leave(self, place: Place) -> None:
         """This call has ended. Idempotent; nothing happens if it never had a place, or had to give way."""
         if place in self._places:
-            self._places.remove(place)
+            del self._places[place]
+            _decrement(self._of_senders, place.sender)
+            _decrement(self.of_users, place.uid)
+
+
+def _decrement(counter: Counter[Any], key: object) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
 
 
 def in_all() -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -201,6 +203,39 @@ async def test_a_caller_that_is_gone_costs_nothing(bus: Bus) -> None:
         assert not len(agent.calls._limits)
 
 
+async def test_a_caller_that_is_gone_is_not_answered(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To write answers that the bus throws away took half of the agent's time in a flood, and honest calls waited."""
+    async with serving(bus) as agent:
+        there = asyncio.Event()
+        ask = agent.calls._callers._ask
+
+        async def late(sender: str) -> int | None:
+            await there.wait()
+            return await ask(sender)
+
+        monkeypatch.setattr(agent.calls._callers, "_ask", late)
+        written = []
+
+        def noted(write: Callable[..., bytes], call: wire.Header, *args: Any) -> bytes:
+            written.append(call.sender)
+            return write(call, *args)
+
+        for name in ("reply", "error"):
+            monkeypatch.setattr(wire, name, partial(noted, getattr(wire, name)))
+        with await RawClient.open(bus.address, uid=NOBODY) as client:
+            frames = [client.frame(PATH, INTERFACE, "Refresh", destination=NAME) for _ in range(20)]
+            await client.send(b"".join(frames))
+        async with asyncio.timeout(PATIENCE):
+            while len(agent.calls) < 20:
+                await asyncio.sleep(0.005)
+            with await RawClient.open(bus.address) as other:
+                there.set()
+                while len(agent.calls):
+                    assert (await other.ask(PATH, PEER, "Ping", destination=NAME))[0].kind == wire.RETURN
+        assert set(written) == {other.name}
+        assert agent.requests.asked.count(("refresh",)) == 16  # as if they had not waited for a reply
+
+
 GONE = {
     "Refresh": ("", ()),
     "ReportFailure": ("sqs", ("relay.example", 25, "no")),
@@ -277,7 +312,7 @@ def test_limits_are_per_sender_then_per_user_then_in_all() -> None:
     for place in places:
         limits.leave(place)
         limits.leave(place)  # nothing happens
-    assert len(limits) == 0
+    assert (len(limits), limits.of_users, limits._of_senders) == (0, {}, {})  # nothing is kept of callers gone by
 
 
 def test_limits_of_64_calls_the_newest_of_who_has_most_gives_way_to_one_who_has_less_even_then() -> None:
@@ -290,8 +325,7 @@ def test_limits_of_64_calls_the_newest_of_who_has_most_gives_way_to_one_who_has_
     limits.enter(Place("f", 3))
     fourth = [limits.enter(Place("g", 4)) for _ in range(16)]
     assert [place.uid for place in fourth if place].count(3) == 1
-    held = limits.of_users()
-    assert sorted(held.values()) == [16] * 4
+    assert sorted(limits.of_users.values()) == [16] * 4
     for uid in (1, 2, 3, 4):
         with pytest.raises(LimitsExceeded, match=r"^There are 64 calls in progress\.$"):
             limits.enter(Place(f"another of {uid}", uid))

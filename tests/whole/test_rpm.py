@@ -57,9 +57,9 @@ def top(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(top: Path, *options: str) -> Path:
-    """Build the package by the README's command for a Debian, without a network; its file."""
-    (line,) = re.findall(r"^rpmbuild (.*--load.*)$", (KIT / "README.md").read_text(), re.MULTILINE)
-    words = ["unshare", "--net", "rpmbuild", *line.split(), "--define", f"_topdir {top}", *options]
+    """Build the package by the README's commands for a Debian, without a network; its file."""
+    (block,) = re.findall(r"^```sh debian\n(.*?)\n```$", (KIT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    words = ["unshare", "--net", "sh", "-euc", f'{block} "$@"', "sh", "--define", f"_topdir {top}", *options]
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(top)}
     done = subprocess.run(
         words, cwd=top / "tree", env=environment, check=False, capture_output=True, text=True, timeout=200

@@ -5,6 +5,11 @@
 # all runs that can; the end says in a line each what could not, and how it can.
 all=${CI-}${SALSA_REQUIRE_ALL-}
 is_root || [ -z "$all" ] || fail 1 "CI=1 asks for every test, and some of them need root; type: sudo CI=1 ./run tests${*:+ $*}"
+# may OPTION…: may a program here have namespaces of its own that way?
+may() {
+	unshare "$@" --pid --fork --mount --mount-proc true 2>/dev/null
+}
+
 packages=$(sed -n 's/^\([a-z][^ ]*\) .*/\1/p' scripts/test-packages)
 if is_root; then
 	# before the environment, so that all packages that are missing are named and installed at once
@@ -12,7 +17,7 @@ if is_root; then
 	need_what_there_is $packages
 	# shellcheck disable=SC2046
 	unpack $(sed -n 's/^\([a-z][^ ]*\) .*/\1/p' scripts/test-packages-unpacked)
-	! have mmdebstrap || make_trees
+	! { have mmdebstrap && may; } || make_trees # in a container that may not mount none can be made, nor booted
 	ensure_fleet
 elif have dpkg-query; then
 	# shellcheck disable=SC2086
@@ -33,11 +38,6 @@ if [ $# -eq 0 ]; then
 		say "run: shellcheck is not installed; the shell scripts are not judged"
 	fi
 fi
-
-# may OPTION…: may a program here have namespaces of its own that way?
-may() {
-	unshare "$@" --pid --fork --mount --mount-proc true 2>/dev/null
-}
 
 # Namespaces of their own for processes and mounts, and a scratch directory that is a mount: when the shell in
 # contained.sh ends, for whatever reason, all that the tests started, mounted and wrote ends with it.

@@ -49,9 +49,12 @@ need_what_there_is() {
 	fi
 	[ -n "$(lacking "$@")" ] || return 0
 	! old_lists || apt-get -qq -o DPkg::Lock::Timeout=300 update </dev/null >/dev/null 2>&1 || :
+	# asked for all at once: in Debian's container images apt keeps no index, and makes it for each question
+	# shellcheck disable=SC2046
+	known=$(apt-cache show $(lacking "$@") 2>/dev/null | sed -n 's/^Package: //p')
 	there=
 	for package in $(lacking "$@"); do
-		if [ -n "$(apt-cache show "$package" 2>/dev/null)" ]; then
+		if printf '%s\n' "$known" | grep -qxF "$package"; then
 			there="$there $package"
 		else
 			say "run: this release has no package $package; tests that need it cannot run"

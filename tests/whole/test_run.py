@@ -245,6 +245,24 @@ def test_run_tests_leaves_nothing_behind_when_interrupted(tmp_path: Path, number
         assert re.search(r" in [\d.]+s =+\s*$", log.read_text()), "pytest's closing line comes last"
 
 
+@pytest.mark.needs("boot")
+def test_run_tests_runs_as_root_of_a_container_that_may_not_mount(tmp_path: Path) -> None:
+    tree = copy(tmp_path)
+    (tree / "tests").mkdir()
+    (tree / "tests/test_it.py").write_text("def test_it():\n    pass\n")
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for path in (PROJECT / os.environ.get("SALSA_CACHE", "build")).iterdir():
+        if path.name != "trees":  # to make them is to mount
+            (cache / path.name).symlink_to(path)
+    log = tmp_path / "log"
+    argv = ["setpriv", "--bounding-set=-sys_admin,-net_admin", str(tree / "run"), "tests", "-p", "no:cacheprovider"]
+    with running(argv, log, SALSA_CACHE=str(cache)) as tests:
+        status = tests.wait(150)
+    assert (status, "1 passed" in log.read_text()) == (0, True), log.read_text()
+    assert "run: without namespaces, which are not to be had here" in log.read_text()
+
+
 def processes() -> list[str]:
     """The command lines of all processes."""
     found = []

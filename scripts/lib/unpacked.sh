@@ -36,10 +36,11 @@ unpack_one() {
 	mv -T "$new/root" "$cache/unpacked/$1" && rm -rf "$new"
 }
 
-# fetch DIRECTORY PACKAGE [OTHER-]: what an installation in place of the other package would download, and no more
+# fetch DIRECTORY PACKAGE [OTHER-]: what an installation in place of the other package would download, and no more;
+# the package itself also where it is installed
 fetch() {
 	archives=$1
 	shift
 	apt-get -qq -y --no-install-recommends --download-only -o DPkg::Lock::Timeout=300 -o Dir::Cache::archives="$archives" \
-		install "$@" </dev/null >/dev/null
+		install --reinstall "$@" </dev/null >/dev/null
 }

@@ -339,6 +339,38 @@ def test_run_interrupted_installation_puts_things_back(laptop: Booted) -> None:
     laptop.until(lambda: laptop.result("test", "-e", "/usr/sbin/policy-rc.d").returncode == 1, "the policy is gone")
 
 
+DOWNLOADS = """#!/bin/sh
+# stands in for the apt-get of a machine that has the package: it downloads that only to install it anew
+for word; do
+    case $word in
+    --reinstall) anew=1 ;;
+    Dir::Cache::archives=*) archives=${word#*=} ;;
+    esac
+done
+[ -z "${anew-}" ] || cp package.deb "$archives"
+"""
+
+
+def test_run_unpacks_a_package_that_is_installed_too(tmp_path: Path) -> None:
+    shutil.copytree(PROJECT / "scripts", tmp_path / "scripts")
+    (tmp_path / "package/DEBIAN").mkdir(parents=True)
+    (tmp_path / "package/DEBIAN/control").write_text(
+        "Package: cron\nVersion: 1\nArchitecture: all\nMaintainer: A <a@b.example>\nDescription: c\n"
+    )
+    (tmp_path / "package/etc").mkdir()
+    (tmp_path / "package/etc/crontab").write_text("")
+    subprocess.run(["dpkg-deb", "--build", "package", "package.deb"], cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/apt-get").write_text(DOWNLOADS)
+    (tmp_path / "bin/apt-get").chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-euc", ". scripts/lib/common.sh && unpack cron"], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SALSA_CACHE": str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "cache/unpacked/cron/etc/crontab").exists()
+
+
 @pytest.mark.needs("users")
 def test_run_names_the_command_when_it_may_not_install() -> None:
     argv = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *NEED[:2]]

@@ -282,7 +282,8 @@ class Liar:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._answered: set[tuple[int, bytes]] = set()
+        # the sockets are kept, or a later one could be taken for one of these
+        self._answered: set[tuple[_KernelSocket, bytes]] = set()
         self.event = False  # to come
         self.answers = 0  # to come
         self.asked = 0
@@ -293,7 +294,7 @@ class Liar:
         if isinstance(sock, EventSocket):
             if self.event:
                 self.event, lie = False, self._data
-        elif addr is not None and (answer := (id(sock), data[8:12])) not in self._answered:
+        elif addr is not None and (answer := (sock, data[8:12])) not in self._answered:
             self._answered.add(answer)
             self.asked += 1
             if self.answers:

@@ -139,7 +139,7 @@ def machine(package: Path, newer: Path, tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.needs("boot")
 def test_rpm_is_installed_upgraded_and_removed(machine: Booted) -> None:
     install = ["rpm", "--nodeps"]
-    if machine.result(*install, "--force-debian", "--version").returncode == 0:  # until Debian 12 it would not otherwise
+    if machine.result(*install, "--force-debian", "--version").returncode == 0:  # Debian 12 asks for it
         install.append("--force-debian")
     machine.run(*install, "--install", "/root/salsa.rpm", timeout=120)
     machine.run("systemctl", "start", UNIT)  # Fedora starts no service by itself, nor does this

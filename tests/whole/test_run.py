@@ -363,10 +363,10 @@ def test_run_unpacks_a_package_that_is_installed_too(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/apt-get").write_text(DOWNLOADS)
     (tmp_path / "bin/apt-get").chmod(0o755)
-    done = subprocess.run(
-        ["sh", "-euc", ". scripts/lib/common.sh && unpack cron"], cwd=tmp_path, capture_output=True, text=True, timeout=60,
-        env={**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SALSA_CACHE": str(tmp_path / "cache")},
-    )  # fmt: skip
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "SALSA_CACHE": str(tmp_path / "cache")}
+    argv = ["sh", "-euc", ". scripts/lib/common.sh && unpack cron"]
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "cache/unpacked/cron/etc/crontab").exists()
 

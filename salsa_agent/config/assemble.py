@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from salsa_agent.config import values as form
+from salsa_agent.config.bounds import MOST_ENTRIES, MOST_RELAYS
 from salsa_agent.config.document import Document, Entry, Problem
 from salsa_agent.core.settings import Dns, Network, Policy, Sender, Settings, Site, Verify
 
@@ -28,6 +29,9 @@ def assemble(documents: Sequence[Document], environ: Mapping[str, str]) -> tuple
         *(problem for document in documents for problem in document.problems),
         *_stun_needs_a_server(given),
         *wrong,
+        *_too_many(sites),
+        *_too_many(senders),
+        *_too_many_relays(given, entries),
         *(problem for entry in sites for problem in _of_site(entry)),
         *_names_differ(sites),
         *(problem for entry in senders for problem in _of_sender(entry)),
@@ -111,6 +115,25 @@ def _of_sender(entry: Entry) -> list[Problem]:
         for key in ("address", "relays")
         if key not in entry.given
     ]  # fmt: skip
+
+
+def _too_many(entries: Sequence[Entry]) -> list[Problem]:
+    """Of all files together."""
+    over = entries[MOST_ENTRIES:]
+    return [Problem(over[0].file, over[0].table, f"more than {MOST_ENTRIES} entries in all")] if over else []
+
+
+def _too_many_relays(given: _Given, entries: Sequence[Entry]) -> list[Problem]:
+    """Of all lists together."""
+    static, file = given.get(("static", "relays"), ((), ""))
+    count, where = len(static), (file, "static.relays")
+    for entry in entries:
+        relays = entry.values.get("relays", ())
+        count += len(relays)
+        if count > MOST_RELAYS:
+            where = entry.file, entry.key("relays")
+            break
+    return [Problem(*where, f"more than {MOST_RELAYS} relays in all")] if count > MOST_RELAYS else []
 
 
 def _is_wrong(entry: Entry, *keys: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from salsa_agent.config.bounds import MOST_ENTRIES, MOST_PARTS, has_deep_key
 from salsa_agent.config.keys import ENTRY_KEYS, KEYS, Forms, unknown_key, unknown_table
 from salsa_agent.text import printable
 
@@ -38,12 +39,13 @@ class Entry(NamedTuple):
 
 
 class Document(NamedTuple):
-    """A file. `values`: by table and key, of those that are in form."""
+    """A file. `values`: by table and key, of those that are in form. `size`: octets."""
 
     file: str = ""
     values: Mapping[tuple[str, str], Any] = {}
     entries: tuple[Entry, ...] = ()
     problems: tuple[Problem, ...] = ()
+    size: int = 0
 
 
 def read(file: str, data: bytes) -> Document:
@@ -62,6 +64,8 @@ def read(file: str, data: bytes) -> Document:
                     problems.append(Problem(file, f"{table}.{key}", str(outcome)))
                 else:
                     values[table, key] = outcome
+        elif table in ENTRY_KEYS and isinstance(content, list) and len(content) > MOST_ENTRIES:
+            problems.append(Problem(file, table, f"more than {MOST_ENTRIES} entries"))
         elif table in ENTRY_KEYS and isinstance(content, list) and all(isinstance(one, dict) for one in content):
             for number, one in enumerate(content, 1):
                 entry, wrong = _entry(file, table, number, one)
@@ -101,6 +105,8 @@ def _why_no_table(table: str) -> str:
 def _toml(data: bytes) -> dict[str, Any]:
     if not data.strip():
         return {}
+    if has_deep_key(data):
+        raise ValueError(f"has a key with more than {MOST_PARTS} parts")
     import tomllib  # late: without a file there is nothing to parse
 
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from salsa_agent.config.assemble import assemble, runtime_directory
+from salsa_agent.config.bounds import MOST_BYTES, MOST_BYTES_IN_ALL
 from salsa_agent.config.document import Document, Problem, read
 from salsa_agent.config.keys import ENTRY_KEYS, KEYS
 from salsa_agent.core.settings import Settings
@@ -23,7 +24,6 @@ __all__ = [
 
 DEFAULT_PATH = Path("/etc/salsa-agent.toml")
 _PIPE_TIME = 1.0  # seconds until the end of a pipe, as in `--config <(command)`
-_MAX_BYTES = 1 << 20  # a file that is longer is no configuration
 _SUFFIX = b".toml"
 
 
@@ -60,7 +60,10 @@ def check(path: Path | None) -> Checked:
     main = path or DEFAULT_PATH
     directory = main.with_name(f"{main.name}.d") if main.name else main
     drop_ins, problems = _drop_ins(directory)
-    documents = [_document(file) for file in (main, *drop_ins)]
+    documents, left = list[Document](), MOST_BYTES_IN_ALL
+    for file in (main, *drop_ins):
+        documents.append(_document(file, left))
+        left -= documents[-1].size
     if path is None and documents[0] == _absent(main):
         del documents[0]
     settings, wrong = assemble([*documents, Document(problems=problems)], os.environ)
@@ -95,18 +98,21 @@ def _drop_ins(directory: Path) -> tuple[list[Path], tuple[Problem, ...]]:
     return [directory / os.fsdecode(name) for name in chosen], ()
 
 
-def _document(path: Path) -> Document:
-    """What is in one file; that it cannot be read is a problem, too."""
+def _document(path: Path, left: int) -> Document:
+    """What is in one file; that it cannot be read is a problem, too. `left`: how many bytes may be read."""
     try:
-        data = read_file(path, _MAX_BYTES, pipe=_PIPE_TIME)
+        data = read_file(path, MOST_BYTES, pipe=_PIPE_TIME)
     except FileNotFoundError:
         return _absent(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return Document(str(path), problems=(Problem(str(path), "", f"cannot be read: {reason}"),))
-    if len(data) > _MAX_BYTES:
-        return Document(str(path), problems=(Problem(str(path), "", "longer than 1 MiB"),))
-    return read(str(path), data)
+    if len(data) > MOST_BYTES:
+        return Document(str(path), problems=(Problem(str(path), "", f"longer than {MOST_BYTES >> 10} KiB"),))
+    if len(data) > left:
+        reason = f"longer than {MOST_BYTES_IN_ALL >> 10} KiB together with the files before it"
+        return Document(str(path), problems=(Problem(str(path), "", reason),))
+    return read(str(path), data)._replace(size=len(data))
 
 
 def _absent(path: Path) -> Document:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeVar
 
+from salsa_agent.config.bounds import MOST_ENTRIES, MOST_TEXT
 from salsa_agent.core import admission as names
 from salsa_agent.core.model import RelayEntry, RelayKey, Server, SrvEntry
 from salsa_agent.core.settings import Endpoint, InetEndpoint, TrustedServer, UnixEndpoint
@@ -104,6 +105,8 @@ def texts(item: Callable[[str], T], *, empty: bool = True) -> Callable[[object],
     def form(value: object) -> tuple[T, ...]:
         if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
             raise ValueError("must be a list of strings")
+        if len(value) > MOST_ENTRIES:
+            raise ValueError(f"must have at most {MOST_ENTRIES} entries")
         if not value and not empty:
             raise ValueError("must not be empty")
         return tuple(dict.fromkeys(item(entry) for entry in value))
@@ -115,8 +118,10 @@ def levels(step: int, low: int, high: int) -> Callable[[object], tuple[int, ...]
     """Prefix lengths at which the reverse tree is asked, the most specific first (rule B3)."""
 
     def form(value: object) -> tuple[int, ...]:
-        if isinstance(value, list) and all(
-            type(level) is int and low <= level <= high and level % step == 0 for level in value
+        if (
+            isinstance(value, list)
+            and len(value) <= MOST_ENTRIES
+            and all(type(level) is int and low <= level <= high and level % step == 0 for level in value)
         ):
             return tuple(sorted(set(value), reverse=True))
         raise ValueError(f"must be a list of multiples of {step} from {low} to {high}")
@@ -229,8 +234,8 @@ def _address(host: str, given: str) -> str:
 
 def pattern(given: str) -> str:
     """A shell pattern, as fnmatch takes it."""
-    if not given or not given.isprintable():
-        raise ValueError(f"{_quoted(given)} is not a shell pattern")
+    if not given or not given.isprintable() or len(given) > MOST_TEXT:
+        raise ValueError(f"{_quoted(given)} is not a shell pattern of 1 to {MOST_TEXT} printable characters")
     if "[" in given and "]" not in given.partition("[")[2]:
         raise ValueError(f"{_quoted(given)} is not a shell pattern: a [ without its ]")
     return given

@@ -541,7 +541,7 @@ def test_a_file_that_is_not_utf8(file: Path) -> None:
 
 
 def test_a_file_without_end() -> None:
-    assert error(Path("/dev/zero")) == "/dev/zero: longer than 1 MiB"
+    assert error(Path("/dev/zero")) == "/dev/zero: longer than 256 KiB"
 
 
 def test_a_file_through_a_pipe() -> None:

@@ -91,8 +91,8 @@ def facts(
 class World:
     """Runs the engine, grants every wish at once; names in `silent` get no answer, those in `mute` no verdict."""
 
-    def __init__(self, settings: Settings | None = None, *, identity: bytes = b"machine") -> None:
-        self.engine = Engine(settings or Settings(), identity)
+    def __init__(self, settings: Settings | None = None, *, identity: bytes = b"machine", seed: int = 0) -> None:
+        self.engine = Engine(settings or Settings(), identity, seed)
         self.now = 1000.0
         self.dns: dict[tuple[str, RRType], Answer] = {}
         self.relays: dict[str, CheckResult] = {}

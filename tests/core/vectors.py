@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
@@ -111,7 +111,8 @@ def relay_key(text: str, port: int) -> RelayKey:
 class Run:
     """The core on one vector: until it has decided, then through the vector's steps."""
 
-    def __init__(self, vector: Vector) -> None:
+    def __init__(self, vector: Vector, number: int = 0) -> None:
+        """`number`: of the host among those of a fleet."""
         self._zones: Vector = dict(vector.get("zones", {}))
         self._ttl: Vector = vector.get("ttl", {})
         self._authenticated = set(vector.get("authenticated", ()))
@@ -123,7 +124,7 @@ class Run:
         host = facts(vector["host"])
         self.settings = configured = settings(vector.get("config", {}))
         self.addresses = counting(host, configured.network.ignore)
-        self.world = world = World(configured)
+        self.world = world = World(configured, identity=b"machine %d" % number, seed=number)
         world.answer = self._answer  # type: ignore[method-assign]
         self._change(vector)
         indexes = {link.name: link.index for link in host.links}
@@ -149,7 +150,7 @@ class Run:
         for report in step.get("reports", ()):
             key = relay_key(report["relay"], 25)
             user = self._users.setdefault(report["by"], 1000 + len(self._users))
-            accepted = not self._quota.refusal(user, key, world.now)
+            accepted = not (world.engine.report_refused(key, world.now) or self._quota.refusal(user, key, world.now))
             self._accepted.append(accepted)
             if accepted:
                 world.send(FailureReported(key, "relaying denied"))
@@ -227,6 +228,26 @@ class Run:
             "conversations": len(world.spoken_to),
             "accepted": self._accepted,
         }
+
+
+def asked_by(fleet: Sequence[Run], names: Iterable[str]) -> dict[str, str]:
+    """By which hosts of a fleet these names were asked in the last step."""
+    askers = {name: [name in run.result()["asked"] for run in fleet] for name in names}
+    return {name: "all" if all(asked) else "some" if any(asked) else "none" for name, asked in askers.items()}
+
+
+def differences(vector: Vector) -> list[tuple[int, Vector, Vector]]:
+    """Where the core does otherwise than a vector expects: the step (0: the decision), what it did, what it should."""
+    fleet = [Run(vector, number) for number in range(vector.get("fleet", 1))]
+    wrong = []
+    for number, step in enumerate((vector, *vector.get("steps", ()))):
+        for run in fleet if number else ():
+            run.step(step)
+        expected = in_any_order(step.get("expect", {}))
+        made = fleet[0].result() | {"asked_by": asked_by(fleet, expected.get("asked_by", ()))}
+        if (seen := comparable(made, expected)) != expected:
+            wrong.append((number, seen, expected))
+    return wrong
 
 
 def view(host: Vector) -> ServerView:

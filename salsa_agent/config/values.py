@@ -28,7 +28,7 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _MAX_NAME = 253
 _MAX_SRV_DOMAIN = _MAX_NAME - len("_submissions._tcp.")
 _PREFIX = re.compile(r"[0-9a-fA-F.:]+(/[0-9]{1,3})?", re.ASCII)
-_MAX_TEXT = 255  # characters of a site's name, of an id of NetworkManager: more is a mistake
+MAX_TEXT = 255  # characters of a site's name, of an id of NetworkManager: more is a mistake
 _SCOPE = re.compile(r"[!-~]{1,15}", re.ASCII)  # IFNAMSIZ - 1
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
 _MAX_UNIX_PATH = 107  # sun_path of linux/un.h, less its NUL
@@ -278,8 +278,8 @@ def domain(given: str) -> str:
 
 def plain_name(given: str) -> str:
     """A name that people and programs give to things: a site, a connection of NetworkManager."""
-    if not given or not given.isprintable() or len(given) > _MAX_TEXT:
-        raise ValueError(f"{_quoted(given)} is not a name of 1 to {_MAX_TEXT} printable characters")
+    if not given or not given.isprintable() or len(given) > MAX_TEXT:
+        raise ValueError(f"{_quoted(given)} is not a name of 1 to {MAX_TEXT} printable characters")
     return given
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from salsa_agent.cli.exit_status import EX_CONFIG, EX_OK
 from salsa_agent.cli.salsactl.command import Command, CommandError, say, say_json
 from salsa_agent.config import file as config
-from salsa_agent.config.values import relay_entry
+from salsa_agent.config.values import MAX_TEXT, plain_name, relay_entry
+from salsa_agent.config.values import domain as domain_form
+from salsa_agent.text import clean
 
 if TYPE_CHECKING:
     from salsa_agent.oneshot.network_at_hand import NetworkAtHand
@@ -52,26 +55,41 @@ async def _run(given: Namespace) -> int:
     found = await network_at_hand(settings)
     if found is None:
         raise CommandError("this host has no address that counts, so that there is no network to describe")
-    entry = site_entry(found, given.relays)
     if given.json:
-        say_json({"site": [entry]})
-        return EX_OK
-    lines = ["[[site]]", *(f"{key} = {toml(value)}" for key, value in entry.items() if key != "use")]
-    say("\n".join([f"# {found.interface}, {found.address}", *lines, *([_ONLY] if "use" in entry else [])]))
+        say_json({"site": [site_entry(found, given.relays)]})
+    else:
+        say(block(found, given.relays))
     return EX_OK
 
 
+def block(found: NetworkAtHand, relays: list[str]) -> str:
+    """The entry as TOML."""
+    entry = site_entry(found, relays)
+    lines = ["[[site]]", *(f"{key} = {toml(value)}" for key, value in entry.items() if key != "use")]
+    return "\n".join([f"# {clean(found.interface)}, {found.address}", *lines, *([_ONLY] if "use" in entry else [])])
+
+
 def site_entry(found: NetworkAtHand, relays: list[str]) -> Entry:
-    """The keys of the entry, in the order of the manual page."""
-    domains = [domain for domain in found.info.domains if domain != "."]
-    if found.info.connection_uuid:
-        criteria: Entry = {"connection": [found.info.connection_uuid]}
+    """The keys of the entry, in the order of the manual page; a configuration takes them, whatever a network says."""
+    domains = [domain for domain in found.info.domains if domain != "." and _fits(domain_form, domain)]
+    uuid = found.info.connection_uuid
+    if uuid and _fits(plain_name, uuid):
+        criteria: Entry = {"connection": [uuid]}
     elif domains:
         criteria = {"prefix": [str(found.prefix)], "domain": domains}
     else:
         criteria = {"prefix": [str(found.prefix)]}
-    name = found.info.connection_id or (domains[0] if domains else str(found.prefix))
+    name = clean(found.info.connection_id)[:MAX_TEXT] or (domains[0] if domains else str(found.prefix))
     return {"name": name, **criteria, **({"relays": relays} if relays else {"use": "only"})}
+
+
+def _fits(form: Callable[[str], object], value: str) -> bool:
+    """Whether this is of a form of the configuration."""
+    try:
+        form(value)
+    except ValueError:
+        return False
+    return True
 
 
 def toml(value: str | list[str]) -> str:

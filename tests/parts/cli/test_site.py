@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from salsa_agent.cli.salsactl.main import main
-from salsa_agent.cli.salsactl.site import site_entry, toml
+from salsa_agent.cli.salsactl.site import block, site_entry, toml
 from salsa_agent.config import file as config
 from salsa_agent.core.model import Address, LinkInfo, RelayKey, SrvEntry
 from salsa_agent.core.selection.sites import site_of
@@ -47,6 +47,23 @@ def test_c10_a_hostile_name_of_a_connection_is_toml_and_none_reaches_the_termina
     assert text.isprintable()
     assert tomllib.loads(f"name = {text}") == {"name": name}
     assert toml(["Café", "b"]) == '["Café", "b"]'
+
+
+ODD = [
+    "a\nb", "\x00", "\x7f", "\x9b31m", "\u2028", "\U000e0001", "\ud800", 'a"]\n[evil]', "\\", "$(x)", "%s", "'",
+    "x" * 300, "a b", "-a", "a..b", "exa$mple", "0/25.example", "1.2", "é.example", "~corp", "*",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_c10_whatever_a_network_calls_things_a_configuration_takes_the_entry(odd: str) -> None:
+    """Search domains come by DHCP, and a connection is called as its access point is."""
+    for info in (LinkInfo(3, (odd, "corp.example")), LinkInfo(3, (odd,), odd, UUID), LinkInfo(3, (), odd, odd)):
+        text = block(HERE._replace(info=info, interface=odd), ["mail.example"])
+        assert all(line.isprintable() for line in text.splitlines())
+        [site] = config.parse(text.encode(), {}).sites
+        assert site.relays == (RelayKey("mail.example", 25),)
+        assert site.domain or site.prefix or site.connection
 
 
 @pytest.fixture

@@ -207,6 +207,7 @@ sub is_host_name {    # C2, of a name in lower case without final dot
     my ($name) = @_;
     my @labels = split /\./, $name, -1;
     return 0 if length $name > 253 || @labels < 2 || $labels[-1] =~ /^\d+$/;
+    return 0 if $name =~ /\A(?:(?:0x[0-9a-f]*|\d+)\.){1,3}0x[0-9a-f]*\z/;    # inet_aton(3) takes it
     return 0 if grep { !/\A[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\z/ } @labels;
     return $name !~ /(?:^|\.)(?:localhost|invalid|in-addr\.arpa|ip6\.arpa)$/;
 }

@@ -12,6 +12,9 @@ from salsa_agent.core.settings import Policy
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _LABELS = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_ADDRESS = re.compile(
+    r"((0x[0-9a-f]*|[0-9]+)\.){1,3}0x[0-9a-f]*", re.ASCII
+)  # inet_aton(3), where the last label has letters
 _MAX_NAME = 253  # RFC 1035 2.3.4, without the root
 _BANNED_ZONES = (("localhost",), ("invalid",), ("in-addr", "arpa"), ("ip6", "arpa"))
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")
@@ -46,6 +49,8 @@ def hostname_error(name: str) -> str:
         return "a single label"
     if labels[-1].isdigit():
         return "all-numeric last label"
+    if _ADDRESS.fullmatch(name):  # getaddrinfo(3), and so a mail program, takes 127.0.0.0x1 for 127.0.0.1
+        return "an address in the notation of inet_aton"
     for zone in _BANNED_ZONES:
         if tuple(labels[-len(zone) :]) == zone:
             return f"under {'.'.join(zone)}"

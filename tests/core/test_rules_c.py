@@ -1,8 +1,11 @@
 """Rules C: the relay list."""
 
+import socket
 from ipaddress import ip_address
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from salsa_agent.core import admission as names
 from salsa_agent.core.model import Answer, Mx, Outcome, RelayKey, RRType, Source
@@ -63,6 +66,25 @@ def test_c2_anything_but_a_host_name_is_dropped_and_seen(exchange: str) -> None:
     assert len(drops) == 1
     assert all(" " <= c <= "~" for c in drops[0].host)
     assert len(drops[0].host) <= 200
+
+
+@pytest.mark.parametrize("name", ["127.0.0.0x1", "127.0x1", "0x7f.0.0x1", "0x7f.0x0.0x0.0x1", "10.0x5", "0177.0.0x1"])
+def test_c2_what_getaddrinfo_takes_for_an_address_is_no_host_name(name: str) -> None:
+    """A mail program would go there, and not where the relay was verified."""
+    assert socket.inet_aton(name)
+    world = world_with(f"10:{name.upper()}.")
+    world.start("165.154.15.1")
+    assert (world.relay_hosts, world.dropped()) == ([], {(name, "C2")})
+    assert not world.questions(RRType.A)
+
+
+@given(st.from_regex(r"[0-9a-fx]{1,4}(\.[0-9a-fx]{1,4}){1,4}", fullmatch=True))
+def test_c2_no_host_name_is_an_address(name: str) -> None:
+    try:
+        socket.inet_aton(name)
+    except OSError:
+        return
+    assert names.hostname_error(name)
 
 
 @pytest.mark.parametrize(

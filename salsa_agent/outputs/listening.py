@@ -10,7 +10,7 @@ from pathlib import Path
 
 from salsa_agent.core.settings import Endpoint, InetEndpoint, UnixEndpoint
 
-BACKLOG = socket.SOMAXCONN  # connections that wait; the kernel cuts it to net.core.somaxconn
+BACKLOG = 2**31 - 1  # connections that wait: as many as the kernel allows (net.core.somaxconn)
 NOBODY_KNOWN = -1  # stands for the users of all connections whose user the kernel does not tell
 
 

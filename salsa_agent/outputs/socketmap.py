@@ -32,7 +32,8 @@ class Socketmap:
 
     def __init__(self) -> None:
         self.answers = Answers()
-        self.clients: set[Client] = set()
+        self.clients: dict[Client, None] = {}  # in the order in which they came
+        self._of_users: Counter[int] = Counter()  # how many each user has of them
         self._publication: Publication | None = None
         self._verified = Settings().verify.enabled
         self._listeners: dict[Endpoint, _Listener] = {}
@@ -85,16 +86,27 @@ class Socketmap:
         one that last asked, the longest time ago; not the new one, which had no time to ask.
         """
         if len(self.clients) >= MAX_CLIENTS:
-            held = Counter(one.user for one in self.clients)
-            held[client.user] += 1
-            for most in sorted(set(held.values()), reverse=True):  # that of the new one may have no other
-                if those := [one for one in self.clients if held[one.user] == most]:
-                    min(those, key=lambda one: (one.asked, one.heard)).end()
-                    break
-        self.clients.add(client)
+            self._surplus(client.user).end()
+        self.clients[client] = None
+        self._of_users[client.user] += 1
         if self._idle is None:
             self._idle = asyncio.get_running_loop().call_later(IDLE, self._end_idle)
         client.begin(came)
+
+    def _surplus(self, newcomer: int) -> Client:
+        """Who has to go for one more of this user."""
+        held = {user: count + (user == newcomer) for user, count in self._of_users.items()}
+        most = max(held.values())
+        of_those = [one for one in self.clients if held[one.user] == most]
+        return next((one for one in of_those if not one.asked), None) or min(of_those, key=lambda one: one.heard)
+
+    def leave(self, client: Client) -> None:
+        """This client has ended."""
+        if client in self.clients:
+            del self.clients[client]
+            self._of_users[client.user] -= 1
+            if not self._of_users[client.user]:
+                del self._of_users[client.user]
 
     def _end_idle(self) -> None:
         """End the clients that have not asked for too long, and look again when the next one may have to go."""
@@ -158,4 +170,4 @@ class _Listener:
 
     def _left(self, client: Client) -> None:
         self._clients.discard(client)
-        self._socketmap.clients.discard(client)
+        self._socketmap.leave(client)

@@ -46,6 +46,7 @@ class Client:
         self.user = user
         self.asked = False  # whether it ever sent a query
         self._connection = connection
+        self._fd = connection.fileno()  # for the loop: it describes a socket that it does not know, which takes time
         self._reply = reply
         self._left = left
         self._loop = asyncio.get_running_loop()
@@ -67,7 +68,7 @@ class Client:
         self._ended = True
         self._watch(False)
         if self._unsent:
-            self._loop.remove_writer(self._connection)
+            self._loop.remove_writer(self._fd)
         if self._turn is not None:
             self._turn.cancel()
         self._connection.close()
@@ -109,7 +110,7 @@ class Client:
             return
         if self._unsent:  # the client does not read its answers: no more queries are read until it does
             self._watch(False)
-            self._loop.add_writer(self._connection, self._writable)
+            self._loop.add_writer(self._fd, self._writable)
         else:
             self._go_on(len(replies) == AT_A_TIME)
 
@@ -133,12 +134,12 @@ class Client:
             self.end()
 
     def _writable(self) -> None:
-        self._loop.remove_writer(self._connection)
+        self._loop.remove_writer(self._fd)
         self._write()
         if self._ended:
             return
         if self._unsent:
-            self._loop.add_writer(self._connection, self._writable)
+            self._loop.add_writer(self._fd, self._writable)
         else:
             self._go_on(True)
 
@@ -146,6 +147,6 @@ class Client:
         if on is not self._reading:
             self._reading = on
             if on:
-                self._loop.add_reader(self._connection, self._read)
+                self._loop.add_reader(self._fd, self._read)
             else:
-                self._loop.remove_reader(self._connection)
+                self._loop.remove_reader(self._fd)

@@ -10,6 +10,7 @@ import select
 import shutil
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -28,6 +29,7 @@ from salsa_agent.outputs import socketmap as postfix
 from salsa_agent.outputs.answers import Answers
 from salsa_agent.outputs.netstring import NetstringError, NetstringReader, netstring
 from salsa_agent.outputs.socketmap import Socketmap
+from tests.lab.bus import PROJECT
 from tests.lab.needs import Need, require
 
 UNHURRIED = examples(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -430,6 +432,30 @@ async def test_connections_that_are_closed_at_once_keep_nobody_out(lab: Lab) -> 
             turns += 1
             assert turns < 100
             await asyncio.sleep(0)
+
+
+LISTEN = """
+import subprocess
+import sys
+from pathlib import Path
+from salsa_agent.config.values import endpoint
+from salsa_agent.outputs.listening import listening_socket
+Path("/proc/sys/net/core/somaxconn").write_text("10000")
+sockets = [listening_socket(endpoint(text)) for text in sys.argv[1:]]
+print(subprocess.run(["ss", "-xltHn"], capture_output=True, text=True, check=True).stdout)
+"""
+
+
+@pytest.mark.needs("namespaces")
+def test_as_many_wait_as_the_administrator_has_the_kernel_allow(directory: Path) -> None:
+    endpoints = [f"unix:{directory / 'map'}", "inet:127.0.0.1:8462"]
+    in_a_network_of_its_own = ["unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh"]
+    done = subprocess.run(
+        [*in_a_network_of_its_own, sys.executable, "-c", LISTEN, *endpoints],
+        cwd=PROJECT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    waiting = [line.split() for line in done.stdout.splitlines()]
+    assert [of[3] for of in waiting if str(directory / "map") in of or "127.0.0.1:8462" in of] == ["10000"] * 2
 
 
 async def test_of_a_crowd_that_comes_at_once_never_more_than_64_are_held(lab: Lab) -> None:

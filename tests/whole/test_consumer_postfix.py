@@ -16,6 +16,7 @@ import pytest
 
 from salsa_agent.config import file as config
 from salsa_agent.core.model import RelayKey
+from tests.lab.bus import NOBODY
 from tests.lab.ca import Ca
 from tests.lab.mail import PARIS, SALSACTL, TORONTO, V6, V6_GATEWAY, V6_HOST, Mail, document
 from tests.lab.postfix import SMTPS, Postfix
@@ -300,9 +301,10 @@ def test_a_unix_socket_in_the_chroot(mail: Mail) -> None:
         client.command("postconf", "-F", "rewrite/unix/chroot=y")
         client.reload()
         queue = client.directory / "queue"
-        *_, directory = document("postfix/socket").split()
+        *install, directory = document("postfix/socket").replace("-o salsa-agent ", "").split()
         inside = queue / Path(directory).relative_to("/var/spool/postfix")
-        inside.mkdir()
+        subprocess.run([*install, inside], check=True)
+        assert [enters(NOBODY, there) for there in (queue, inside)] == [True, False]
         mail.agent(more=document("postfix/socket.toml").replace("/var/spool/postfix", str(queue)))
         mail.roam(TORONTO, NOC)
         assert (inside / "relay").stat().st_mode & 0o777 == 0o666
@@ -314,6 +316,12 @@ def test_a_unix_socket_in_the_chroot(mail: Mail) -> None:
         assert chrooted(client) == str(queue)
         client.command("postfix", "check")
         assert "warning" not in client.log
+
+
+def enters(uid: int, directory: Path) -> bool:
+    """Whether this user, of no group of interest, may enter this directory."""
+    command = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "test", "-x", str(directory)]
+    return subprocess.run(command, check=False).returncode == 0
 
 
 def chrooted(client: Postfix) -> str:

@@ -155,7 +155,7 @@ def test_unit_has_a_second_wall_behind_the_limits_of_the_agent(agent: Booted) ->
     agent.run("systemctl", "start", UNIT)
     mebi = 1 << 20
     wall = {"MemoryHigh": 96 * mebi, "MemoryMax": 128 * mebi, "MemorySwapMax": 64 * mebi, "TasksMax": 32}
-    wall |= {"LimitNOFILE": 1024, "LimitCORE": 0}
+    wall |= {"LimitNOFILE": 1024, "LimitCORE": 0, "CPUWeight": 500}
     assert {name: int(agent.show(UNIT, name)) for name in wall} == wall
 
 

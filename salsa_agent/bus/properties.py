@@ -8,6 +8,8 @@ from salsa_agent.bus import convert, interface
 from salsa_agent.bus.codec import Value, encode
 from salsa_agent.core.model import ListedRelay, Publication, SenderChoice
 
+_FAR = 1e9  # a moment of the engine that lies after 1970 whatever the realtime clock shows
+
 
 class Properties:
     """What `Get` and `GetAll` answer. What a publication says is converted once, when it is first asked for."""
@@ -20,26 +22,21 @@ class Properties:
         self._version = version
         self._realtime_us = realtime_us
         self._statistics = statistics
-        self._last_changed = 0
+        self._far = realtime_us(_FAR)
         self._values: dict[str, Value] = {}
         self._bodies: dict[str, bytes] = {}  # replies to Get
         self._all: tuple[Value, bytes] | None = None  # the reply to GetAll, and the Statistics in it
 
     def publish(self, publication: Publication) -> None:
         """Make this what the properties say."""
-        if publication.changed is None:
-            self._last_changed = 0
-        elif publication.changed != self.publication.changed:  # else the jitter of the two clocks would be a change
-            self._last_changed = self._realtime_us(publication.changed)
         self.publication = publication
-        self._values.clear()
-        self._bodies.clear()
-        self._all = None
+        self._forget()
 
     def get(self, name: str) -> bytes:
         """The body of a reply to `Get`. Raises KeyError."""
         if name == "Statistics":  # counts on between publications
             return encode("v", [self.value(name)])
+        self._look_at_the_clock()
         if name not in self._bodies:
             self._bodies[name] = encode("v", [self.value(name)])
         return self._bodies[name]
@@ -47,6 +44,7 @@ class Properties:
     def get_all(self) -> bytes:
         """The body of a reply to `GetAll`."""
         statistics = self.value("Statistics")
+        self._look_at_the_clock()
         if self._all is None or self._all[0] != statistics:
             values = {name: self.value(name) for name in interface.PROPERTY_TYPES}
             self._all = statistics, encode("a{sv}", [values | {"Statistics": statistics}])
@@ -59,6 +57,18 @@ class Properties:
         if name not in self._values:
             self._values[name] = self._convert(name)
         return self._values[name]
+
+    def _forget(self) -> None:
+        self._values.clear()
+        self._bodies.clear()
+        self._all = None
+
+    def _look_at_the_clock(self) -> None:
+        """Once the realtime clock was set, what was converted by it is void; that is told to nobody (H1)."""
+        far = self._realtime_us(_FAR)
+        if far != self._far:
+            self._far = far
+            self._forget()
 
     def _convert(self, name: str) -> Value:
         published = self.publication
@@ -81,7 +91,7 @@ class Properties:
             case "State":
                 return convert.text(published.state)
             case "LastChanged":
-                return convert.number(kind, self._last_changed)
+                return convert.number(kind, 0 if published.changed is None else self._realtime_us(published.changed))
             case _:
                 return convert.text(self._version)
 

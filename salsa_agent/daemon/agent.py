@@ -36,7 +36,7 @@ from salsa_agent.daemon.statistics import Statistics
 from salsa_agent.outputs.relay_files import RelayFile
 from salsa_agent.outputs.socketmap import Socketmap
 from salsa_agent.system import sd_notify as notify
-from salsa_agent.system.clock import clock, realtime_us
+from salsa_agent.system.clock import Realtime, clock
 from salsa_agent.system.signals import handled
 from salsa_agent.system.supervision import running
 from salsa_agent.wiring import log_messages as tell
@@ -59,7 +59,8 @@ class Agent:
 
     def __init__(self, settings: Settings, config_path: Path | None) -> None:
         self._config_path = config_path
-        self._statistics = Statistics(realtime_us(clock()))
+        realtime, started = Realtime(), clock()
+        self._statistics = Statistics(lambda: realtime.us(started))
         self._driven = DrivenEngine(settings, on_event=self._on_event, on_command=self._on_command)
         self._resume = Resume(self._on_resume, self._driven.system_bus)
         self._links = LinkRelayStore(config.runtime_directory(os.environ))
@@ -75,7 +76,7 @@ class Agent:
             identity=self._driven.identity,
             statistics=self._statistics,
         )
-        self._service = Service(version=__version__, requests=self._methods, realtime_us=realtime_us)
+        self._service = Service(version=__version__, requests=self._methods, realtime_us=realtime.us)
         self._decided = asyncio.Event()
         self._stop = asyncio.Event()
 

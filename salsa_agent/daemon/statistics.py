@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from salsa_agent.core.events import Answered, Ask, Check, Checked, Command, Event, NetworkChanged, Publish, RoundEnded
 from salsa_agent.core.model import Best, Outcome, Verdict
@@ -12,15 +12,16 @@ from salsa_agent.core.model import Best, Outcome, Verdict
 class Statistics:
     """Counts events and commands of the engine as they pass, and the reports that were accepted."""
 
-    def __init__(self, started_us: int) -> None:
-        """`started_us`: when the agent started, in microseconds of the realtime clock."""
-        self._counters = Counter(started=started_us)
+    def __init__(self, started_us: Callable[[], int]) -> None:
+        """`started_us`: when the agent started, in microseconds of the realtime clock as it is now."""
+        self._started_us = started_us
+        self._counters: Counter[str] = Counter()
         self._best = Best()
 
     @property
     def counters(self) -> Mapping[str, int]:
         """By their names in `Statistics`."""
-        return self._counters
+        return self._counters | {"started": self._started_us()}
 
     def count(self, name: str) -> None:
         """One more of these."""

@@ -26,9 +26,14 @@ class ProtocolError(ConversationError):
 
 
 class CertificateError(ProtocolError):
-    """The relay's certificate is not valid for its name (rule D7)."""
+    """The relay's certificate is not valid for its name (rule D7).
 
-    permanent = True
+    `permanent`: unless it is not valid yet: then it is this host's clock that is most often wrong, and will be set.
+    """
+
+    def __init__(self, reason: str, *, permanent: bool) -> None:
+        super().__init__(reason)
+        self.permanent = permanent
 
 
 class NotOfferedError(ConversationError):

@@ -6,6 +6,8 @@ import ssl
 
 from salsa_agent.smtp.errors import CertificateError, ProtocolError
 
+_NOT_YET_VALID = 9  # X509_V_ERR_CERT_NOT_YET_VALID (x509_vfy.h)
+
 
 def unchecked() -> ssl.SSLContext:
     """Any certificate will do: it is checked under `verify.tls = "valid"` only (rule D7)."""
@@ -83,7 +85,9 @@ class Tls:
 
 def _failure(error: ssl.SSLError) -> ProtocolError:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return CertificateError(f"certificate not valid: {error.verify_message}")
+        return CertificateError(
+            f"certificate not valid: {error.verify_message}", permanent=error.verify_code != _NOT_YET_VALID
+        )
     if isinstance(error, ssl.SSLEOFError):
         return ProtocolError("connection closed")
     return ProtocolError((error.reason or "TLS failed").replace("_", " ").lower())

@@ -38,10 +38,10 @@ class Ca:
             *(("-addext", "keyUsage=critical,keyCertSign,cRLSign") if key_usage else ()),
         )
 
-    def issue(self, *names: str, days: int = 7, common_name: str = "relay") -> Certificate:
+    def issue(self, *names: str, days: int = 7, common_name: str = "relay", not_yet: bool = False) -> Certificate:
         """A certificate for these names (`relay.example`) and addresses (`192.0.2.1`). `days` -1: it has expired.
 
-        Without names it has no subjectAltName at all.
+        Without names it has no subjectAltName at all. `not_yet`: it is valid from 2050 on.
         """
         self._issued += 1
         stem = self._directory / f"issued-{self._issued}"
@@ -53,6 +53,9 @@ class Ca:
             "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\nauthorityKeyIdentifier=keyid\n"
         )
         _openssl("req", *_KEY, "-subj", f"/CN={common_name}", "-keyout", made.key, "-out", request)
+        if not_yet:
+            self._issue_for_2050(request, extensions, made.file)
+            return made
         # OpenSSL refuses a negative -days from 3.5 on, and has no -not_before up to 3.3
         life = ("-days", str(days)) if days > 0 or _openssl_version() < (3, 4) else _EXPIRED
         _openssl(
@@ -61,6 +64,32 @@ class Ca:
         )
         made.key.chmod(0o644)
         return made
+
+    def _issue_for_2050(self, request: Path, extensions: Path, out: Path) -> None:
+        """By openssl-ca(1), the only one of its commands that knows a first day before 3.4."""
+        config = self._directory / "ca.cnf"
+        config.write_text(_FUTURE.format(self._directory))
+        (self._directory / "index").write_text("")
+        (self._directory / "serial").write_text("2050\n")
+        days = ("-startdate", "20500101000000Z", "-enddate", "20500201000000Z")
+        _openssl(
+            *("ca", "-batch", "-notext", "-config", config, "-cert", self.file, "-keyfile", self._key, *days),
+            *("-in", request, "-extfile", extensions, "-out", out),
+        )
+
+
+_FUTURE = """\
+[ca]
+default_ca = here
+[here]
+new_certs_dir = {0}
+database = {0}/index
+serial = {0}/serial
+default_md = sha256
+policy = any
+[any]
+commonName = supplied
+"""
 
 
 def _is_address(name: str) -> bool:

@@ -68,7 +68,7 @@ async def _look_up(address: IPv4Address | IPv6Address, config_file: Path | None)
     from salsa_agent.netlink.monitor import read_once as facts_now
     from salsa_agent.oneshot.lookup import lookup, view_of_first
     from salsa_agent.resolver.resolver import Resolver
-    from salsa_agent.system.clock import realtime_us
+    from salsa_agent.system.clock import Realtime
     from salsa_agent.system.machine_id import machine_identity
 
     try:
@@ -80,6 +80,7 @@ async def _look_up(address: IPv4Address | IPv6Address, config_file: Path | None)
     resolver.families = families(facts)
     view = view_of_first(facts, settings, await servers_now(settings))
     looked = await lookup(address, settings, view, resolver, identity=machine_identity())
+    realtime_us = Realtime().us
     return {
         "relays": [plain(values.relay(ListedRelay(relay), realtime_us)) for relay in looked.relays],
         "questions": [plain(values.asked(one)) for one in looked.questions],

@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -247,15 +248,24 @@ async def test_h1_a_moved_expires_alone_is_told_to_nobody_but_get_has_it(bus: Bu
             assert found["Relays"].value[0]["expires"].value == realtime_us(200.0)
 
 
-async def test_h1_the_jitter_of_the_clocks_is_no_change_of_last_changed(bus: Bus) -> None:
+def _set_by(step: int, when: float) -> int:
+    return realtime_us(when) + step
+
+
+async def test_h1_what_is_a_moment_follows_a_clock_that_was_set(bus: Bus) -> None:
     async with serving(bus) as agent:
         with await RawClient.open(bus.address) as client:
-            before = await agent.get(client, "LastChanged")
-            agent.service._properties._realtime_us = lambda when: realtime_us(when) + 7
-            agent.publish(replace(READY, state=State.RESOLVING))
-            assert await agent.get(client, "LastChanged") == before
-            agent.publish(replace(READY, changed=60.0))
-            assert await agent.get(client, "LastChanged") == realtime_us(60.0) + 7
+            await follow(client)
+            for _ in range(2):
+                assert await agent.get(client, "LastChanged") == realtime_us(50.0)
+                await ask(client, PATH, PROPERTIES, "GetAll", "s", INTERFACE)
+            for step in (86_400_000_000, -86_400_000_000, 7):
+                agent.service._properties._realtime_us = partial(_set_by, step)
+                assert await agent.get(client, "LastChanged") == realtime_us(50.0) + step
+                assert (await agent.get(client, "Relays"))[0]["expires"].value == realtime_us(100.0) + step
+                _, [found] = await ask(client, PATH, PROPERTIES, "GetAll", "s", INTERFACE)
+                assert found["LastChanged"].value == realtime_us(50.0) + step
+            assert await signals_until(agent, client, replace(READY, changed=50.0)) == []
 
 
 # --- methods

@@ -55,7 +55,7 @@ def made(quiet: Quiet) -> Methods:
         nothing,
         nothing,
         identity=b"",
-        statistics=Statistics(0),
+        statistics=Statistics(lambda: 0),
     )
 
 

@@ -822,6 +822,15 @@ async def test_d9_no_starttls_where_it_is_asked_for_is_permanent() -> None:
         assert (await check(server.port, tls="offered")).permanent
 
 
+@pytest.mark.usefixtures("trusted")
+async def test_d9_a_certificate_that_is_not_valid_yet_may_be_this_hosts_clock(ca: Ca) -> None:
+    """A machine without a battery for its clock begins in 1970, and is right a moment later."""
+    async with SmtpServer(answers="starttls", certificate=ca.issue(HOST, not_yet=True)) as server:
+        result = await check(server.port, tls="valid")
+        assert failed(result, "127.0.0.1: TLS: certificate not valid: certificate is not yet valid")
+        assert (result.permanent, result.transient_reply) == (False, False)
+
+
 async def test_d9_it_is_permanent_only_at_every_address_that_was_tried(space: Netns) -> None:
     async with AsyncExitStack() as stack:
         await servers(stack, "554", "554")

@@ -126,6 +126,22 @@ def test_msmtp(mail: Mail) -> None:
         assert (done.returncode, "there is no relay" in done.stderr) == (EX_IOERR, True)
 
 
+def test_msmtp_runs_nothing_that_is_in_the_file(networks: Mail) -> None:
+    """The files are the service user's; msmtp reads them as whoever sends, root too."""
+    with program(networks, "msmtp") as inside:
+        inside.write("/etc/msmtprc", document("msmtprc"))
+        env = networks.output / "relay.env"
+        try:
+            evil = "touch /run/salsa-agent/evil"
+            for text in (f"$({evil})", f"x; {evil}", f"`{evil}`"):
+                env.write_text(f"{evil}\nSALSA_HOST={text}\nSALSA_PORT={text}\nSALSA_TLS={text}\n")
+                inside.run("msmtp", "--pretend", "you@dest.example", input=message("x"), check=False)
+                assert [path.name for path in networks.output.iterdir()] == ["relay.env"]
+        finally:
+            for path in networks.output.iterdir():
+                path.unlink()
+
+
 @contextmanager
 def exim(mail: Mail) -> Iterator[Unpacked]:
     """Exim with the document's recipe, as Debian's installation asks for a site that sends and receives by itself."""

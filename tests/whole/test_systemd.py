@@ -127,6 +127,43 @@ def test_unit_runs_with_no_privilege(agent: Booted) -> None:
     assert agent.run("getent", "passwd", "salsa-agent").strip().endswith("nologin")
 
 
+# as the agent would do it, once it was taken over: where can it write, and which system calls are let through
+TAKEN_OVER = """
+import ctypes, errno, os, tempfile
+libc = ctypes.CDLL(None, use_errno=True)
+for directory, _, _ in os.walk("/"):
+    if not directory.startswith("/proc/"):
+        try:
+            with tempfile.TemporaryFile(dir=directory):
+                print("writes", directory)
+        except OSError:
+            pass
+for name, number in {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427}.items():
+    libc.syscall(number, 0, 0, 0, 0, 0, 0)
+    print(name, errno.errorcode[ctypes.get_errno()])
+"""
+
+
+@pytest.mark.parametrize("unit", [UNIT, "salsa-metrics.service"])
+def test_unit_writes_nowhere_else_and_reaches_no_io_uring(agent: Booted, unit: str) -> None:
+    """/run was not read-only, /dev/shm was that of all programs, and io_uring makes sockets of any family."""
+    dropped = ("Type=", "BusName=", "ExecStart=", "ExecReload=", "Restart", "WatchdogSec=", "Alias=", "ConditionPath")
+    kept = [line for line in (PROJECT / "systemd" / unit).read_text().splitlines() if not line.startswith(dropped)]
+    kept.insert(kept.index("[Service]") + 1, "Type=oneshot\nExecStart=/usr/bin/python3 -IS /opt/taken-over.py")
+    agent.write("/opt/taken-over.py", TAKEN_OVER)
+    taken_over = f"taken-over-{unit}"
+    agent.write(f"/run/systemd/system/{taken_over}", "\n".join(kept) + "\n")
+    agent.run("mkdir", "-p", "/var/lib/prometheus/node-exporter")
+    agent.run("systemctl", "daemon-reload")
+    agent.run("systemctl", "start", taken_over)
+    said = agent.journal(taken_over).splitlines()
+    own = {UNIT: "/run/salsa-agent"}.get(unit, "/var/lib/prometheus/node-exporter")
+    assert {line.split()[1] for line in said if line.startswith("writes ")} == {
+        own, "/tmp", "/var/tmp", "/dev/mqueue",
+    }, "its own directory, and a private /tmp and message queues"  # fmt: skip
+    assert [line.split()[1] for line in said if line.startswith("io_uring")] == ["EPERM"] * 3
+
+
 @pytest.mark.parametrize("user", ["root", "nobody"])
 def test_unit_that_is_enabled_is_activated_by_a_call(agent: Booted, user: str) -> None:
     agent.run("systemctl", "enable", UNIT)

@@ -24,7 +24,10 @@ if live && packaged; then
 	say "removed; the Debian package salsa-agent keeps its user and its service"
 elif live; then
 	tell_system
-	if id salsa-agent >/dev/null 2>&1; then
-		userdel salsa-agent
-	fi
+	# as systemd-sysusers made it; any other account of that name is somebody's own
+	case $(getent passwd salsa-agent) in
+	'salsa-agent:'*':Mail relay finder:/:'*)
+		userdel salsa-agent || say "the user salsa-agent is left; to remove it, type: userdel salsa-agent"
+		;;
+	esac
 fi

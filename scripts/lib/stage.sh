@@ -5,16 +5,16 @@
 directory() {
 	[ ! -d "$DESTDIR$1" ] || return 0
 	directory "$(dirname "$1")"
-	mkdir -m 755 "$DESTDIR$1"
 	printf '%s/\n' "$1" >>"$list"
+	mkdir -m 755 "$DESTDIR$1"
 }
 
 # put MODE SOURCE PATH: one file
 put() {
 	directory "$(dirname "$3")"
+	printf '%s\n' "$3" >>"$list"
 	rm -f "$DESTDIR$3"
 	install -m "$1" "$2" "$DESTDIR$3"
-	printf '%s\n' "$3" >>"$list"
 }
 
 # put_text MODE PATH: one file from standard input
@@ -41,8 +41,12 @@ prepare() {
 	gather "$work/lib"
 }
 
+# All that is made is in the manifest first, so that what a full disk or a signal left half done can be uninstalled.
 place() {
 	mkdir -p "$DESTDIR/"
+	directory "$libdir"
+	install -m 644 "$list" "$DESTDIR$manifest"
+	list=$DESTDIR$manifest
 	put_tree "$work/lib" "$libdir"
 	launcher agent | put_text 755 "$bindir/salsa-agent"
 	launcher salsactl.main | put_text 755 "$bindir/salsactl"
@@ -67,10 +71,9 @@ place() {
 	put 644 dbus/org.salsa.Agent1.xml "$dbusdir/interfaces/org.salsa.Agent1.xml"
 	# without waiting (no-wait.d) NetworkManager runs only what is linked to from the directory above
 	put 755 networkmanager/90-salsa-agent "$dispatcherdir/no-wait.d/90-salsa-agent"
-	ln -sfn no-wait.d/90-salsa-agent "$DESTDIR$dispatcherdir/90-salsa-agent"
 	printf '%s\n' "$dispatcherdir/90-salsa-agent" >>"$list"
+	ln -sfn no-wait.d/90-salsa-agent "$DESTDIR$dispatcherdir/90-salsa-agent"
 	compile_all
-	put 644 "$list" "$manifest"
 }
 
 # find_libraries: set `libraries` to the directory with the libraries that the program needs, as plain modules
@@ -142,16 +145,19 @@ launcher() {
 # would be compiled at each start.
 compile_all() {
 	[ -z "${NO_COMPILE-}" ] || return 0
+	tag=$("$python" -IS -c 'import sys; print(sys.implementation.cache_tag)')
+	sed -n "s,^\($libdir/.*\)/\([^/]*\)\.py\$,\1/__pycache__/\2.$tag.pyc,p" "$list" >"$work/compiled"
+	{ cat "$work/compiled" && sed 's,[^/]*$,,' "$work/compiled" | sort -u; } >>"$list"
 	"$python" -IS -m compileall -q --invalidation-mode unchecked-hash -s "$DESTDIR" -p / "$DESTDIR$libdir"
-	(cd "$DESTDIR/" && find ".$libdir" -name __pycache__ -printf '%p/\n' -o -path '*/__pycache__/*' -print) | sed 's/^\.//' >>"$list"
 }
 
 # Remove the files of the manifest, then the directories that it says were made here, if nothing else is in them.
 remove_installed() {
 	entries=$(mktemp)
-	# a path with .. leads out of where it seems to be: this script wrote none
+	# a path with .. leads out of where it seems to be: this script wrote none; a last line without an end is half a path
+	[ -z "$(tail -c 1 "$DESTDIR$manifest")" ] || sed -i '$d' "$DESTDIR$manifest"
 	sed -n '/\/\.\.\//d; /^\//p' "$DESTDIR$manifest" >"$entries"
-	printf '%s\n' "$manifest" >>"$entries"
+	printf '%s\n' "$manifest" >>"$entries" # the last, or what is left of an interrupted removal could not be removed
 	grep -v '/$' "$entries" | while IFS= read -r path; do
 		rm -f "$DESTDIR$path"
 	done

@@ -178,6 +178,30 @@ def test_deb_is_installed_upgraded_removed_and_leaves_nothing(machine: Booted) -
     assert "salsa" not in machine.run("ls", "/run")
 
 
+def test_deb_purge_spares_an_account_that_it_did_not_make(machine: Booted) -> None:
+    """Somebody of that name lost the account."""
+    machine.run("useradd", "--comment", "Sal S. Agent", "--shell", "/bin/sh", "salsa-agent")
+    try:
+        people = accounts(machine)
+        dpkg(machine, "--install", "/root/salsa.deb")
+        dpkg(machine, "--purge", "salsa-agent")
+        assert accounts(machine) == people
+    finally:
+        machine.run("userdel", "salsa-agent")
+
+
+def test_deb_purge_does_not_fail_where_the_user_cannot_be_removed(machine: Booted) -> None:
+    dpkg(machine, "--install", "/root/salsa.deb")
+    machine.run("systemd-run", "--unit=held", "--property=User=salsa-agent", "sleep", "600")
+    try:
+        machine.until(lambda: "sleep" in machine.run("ps", "-u", "salsa-agent", check=False), "somebody is this user")
+        said = machine.run("dpkg", "--purge", "salsa-agent", timeout=120)
+        assert "its user is left; to remove it, type: userdel salsa-agent" in said
+    finally:
+        machine.run("systemctl", "stop", "held.service")
+    machine.run("userdel", "salsa-agent")
+
+
 @pytest.fixture(scope="module")
 def checkout(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
     """A machine with the package at hand and a copy of the project, whose libraries are there: it has no network."""
@@ -235,3 +259,8 @@ def test_install_starts_an_agent_that_runs_again_and_spares_the_package(checkout
     assert in_checkout(checkout, "install").returncode == 0
     assert in_checkout(checkout, "uninstall").returncode == 0
     assert accounts(checkout) == people
+    checkout.run("useradd", "--comment", "Sal S. Agent", "salsa-agent")
+    people = accounts(checkout)
+    assert in_checkout(checkout, "install").returncode == 0
+    assert in_checkout(checkout, "uninstall").returncode == 0
+    assert accounts(checkout) == people, "somebody's own"

@@ -147,6 +147,21 @@ def test_uninstall_removes_all_of_it_and_nothing_else(tmp_path: Path) -> None:
     assert files(tmp_path) == before | ours
 
 
+@pytest.mark.needs("namespaces")
+@pytest.mark.parametrize("size", ["400k", "1800k", "5m"])  # at the first files, at the last ones, and as it compiles
+def test_uninstall_removes_what_an_install_left_half_done(tmp_path: Path, size: str) -> None:
+    """On a full disk nothing was listed: it stayed, and the directories did after the next install, too."""
+    words = f'mount -t tmpfs -o size={size} tmpfs "$1"; DESTDIR="$1" ./run install; echo $?; find "$1" | wc -l'
+    words += '; DESTDIR="$1" ./run uninstall; echo $?; find "$1" -mindepth 1'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", words, "sh", str(tmp_path)],
+        env={**os.environ, "SALSA_VENV": sys.prefix, "SALSA_CACHE": str(PROJECT / "build")},
+        cwd=PROJECT, check=False, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    installed, files, removed, *left = done.stdout.split()
+    assert (installed, int(files) > 20, removed, left) == ("1", True, "0", []), done.stderr
+
+
 def test_uninstall_of_nothing_says_so(tmp_path: Path) -> None:
     done = run("uninstall", DESTDIR=str(tmp_path), check=False)
     assert done.returncode == 1

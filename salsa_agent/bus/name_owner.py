@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DAEMON = "org.freedesktop.DBus"
 SYSTEM_BUS = "unix:path=/var/run/dbus/system_bus_socket"  # D-Bus Specification, "System message bus"
 CONNECT_TIME, CALL_TIME = 10.0, 25.0  # seconds; the latter is what libdbus and sd-bus wait by default
+ASK_TIME = 2.0  # seconds for what can be done without an answer
 
 _ALLOW_REPLACEMENT, _DO_NOT_QUEUE = 1, 4
 _PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
@@ -148,6 +149,16 @@ class NameOwner:
         assert self._bus is not None
         self._service = service
         service.attach(self._bus)
+
+    async def taken(self) -> bool:
+        """Whether somebody has the name on this bus now; False also where the bus does not say."""
+        assert self._bus is not None
+        try:
+            async with asyncio.timeout(ASK_TIME):
+                reply = await self._bus.call(_of_the_daemon("NameHasOwner", "s", NAME))
+        except (TimeoutError, BusGone):
+            return False
+        return reply is not None and reply.body == [True]
 
     async def own_name(self) -> None:
         """Become the owner of org.salsa.Agent1; under `auto`, where the policy refuses it, on the next bus.

@@ -78,6 +78,7 @@ class Agent:
         )
         self._service = Service(version=__version__, requests=self._methods, realtime_us=realtime.us)
         self._decided = asyncio.Event()
+        self._keeps_files = False  # they are those of the agent that has the name on the bus
         self._stop = asyncio.Event()
 
     async def run(self, bus: str, *, announce: Callable[[str], None]) -> None:
@@ -109,7 +110,9 @@ class Agent:
         try:
             async with running(parts):
                 try:
-                    self._files.clear()  # of an earlier run that was killed
+                    self._keeps_files = not await connection.taken()
+                    if self._keeps_files:
+                        self._files.clear()  # of an earlier run that was killed
                     self._socketmap.configure(self._settings)
                     await connection.export(self._service)
                     if connection.private_address:
@@ -119,7 +122,8 @@ class Agent:
                 finally:
                     notify.stopping()
                     self._driven.loop.stop()
-                    self._files.clear()
+                    if self._keeps_files:
+                        self._files.clear()
         finally:
             await asyncio.gather(self._driven.close(), self._socketmap.close())
             await connection.close()
@@ -132,7 +136,14 @@ class Agent:
             await asyncio.wait({stop, lost, decided}, timeout=NAME_AFTER, return_when=asyncio.FIRST_COMPLETED)
             if not stop.done() and not lost.done():
                 before = connection.private_address
-                await connection.own_name()
+                try:
+                    await connection.own_name()
+                except BusError:
+                    self._keeps_files = self._keeps_files and not await connection.taken()
+                    raise
+                self._keeps_files = True  # whoever had the name has left it
+                if self._decided.is_set():
+                    self._files.publish(self._service.publication)
                 if connection.private_address != before:
                     announce(connection.private_address)
                 notify.ready()
@@ -199,7 +210,8 @@ class Agent:
         if said.state is not State.STARTING:
             if said.best != previous.best or not self._decided.is_set():
                 log.info("%s", tell.best_line(said))
-            self._files.publish(said)
+            if self._keeps_files:
+                self._files.publish(said)
             self._socketmap.publish(said)
             self._decided.set()
         notify.status(tell.status_line(said))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import fcntl
 import json
 import logging
 import os
@@ -27,10 +25,10 @@ log = logging.getLogger("salsa-agent")
 
 
 class RelayFile:
-    """Keeps the FILES in a directory in step with what is published, and has the directory to itself meanwhile.
+    """Keeps the FILES in a directory in step with what is published; one agent at a time does.
 
     Each is replaced by rename. What cannot be written is removed rather than left to be wrong, warned of once, and
-    tried again. Nothing is written or removed where another agent keeps its files. No directory: nothing is kept.
+    tried again. No directory: nothing is kept.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -167,18 +165,11 @@ def _sender(choice: SenderChoice) -> dict[str, Any]:
 
 
 class _Directory:
-    """An open directory that no other agent has open as this; names in it are never followed if they are links."""
+    """An open directory; names in it are never followed if they are links."""
 
     def __init__(self, path: str) -> None:
-        """Raises OSError, where another agent keeps its files there, too."""
-        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._fd)
-            raise OSError(errno.EBUSY, "another agent keeps its files there", path) from None
-        except OSError:  # a file system without locks
-            pass
+        """Raises OSError."""
+        self._fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._files: Mapping[str, str] = {}  # what the files say, if nothing went wrong
         self._left: Mapping[str, tuple[int, int]] = {}  # what tells them from files that others put in their place
 

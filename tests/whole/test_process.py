@@ -70,11 +70,19 @@ def test_a_second_agent_leaves_the_files_of_the_first_alone(world: World, tmp_pa
     first = world.agent(text)
     world.wait_for_best(HOME)
     until(lambda: (tmp_path / "relay").exists(), bool)
+    before = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
+    assert before.keys() == {"relay", "relays", "relay.env", "relay.json"}
     second = world.agent(text)
     assert second.popen.wait(PATIENCE) == 69
-    assert second.log.count("another agent keeps its files there") == 1
-    assert (tmp_path / "relay").read_text() == f"{HOME}:25\n"
+    assert {path.name: path.stat().st_ino for path in tmp_path.iterdir()} == before
+    world.publish({"": {"*": {"silent": True}}})
+    world.join("165.154.15.1")  # so that the third asks for the name when its five seconds are over
+    third = world.agent(text)
+    until(world.queries, bool)
     first.end()
+    third.wait_for("on the bus")
+    until(lambda: (tmp_path / "relay").exists(), bool)
+    third.end()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -342,23 +342,6 @@ async def test_what_could_not_be_written_is_tried_again(
     assert len(warnings(caplog)) == 1
 
 
-async def test_files_of_another_agent_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A second agent, which ends as the name on the bus is taken, removed those of the first for good."""
-    first, second = keeper(tmp_path), keeper(tmp_path)
-    first.clear()
-    first.publish(said(NOC))
-    second.clear()
-    second.publish(said(V6))
-    assert (tmp_path / "relay").read_text() == "noc.example.net:25\n"
-    second.clear()
-    assert sorted(os.listdir(tmp_path)) == sorted(FILES)
-    assert warnings(caplog) == [f"the relay files in {tmp_path} cannot be written: another agent keeps its files there"]
-    first.clear()
-    second.publish(said(V6))
-    assert (tmp_path / "relay").read_text() == "[2001:db8::1]:587\n"
-    second.clear()
-
-
 async def test_files_that_others_removed_or_replaced_are_put_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from salsa_agent.core.cache import Cache
@@ -18,7 +20,7 @@ from salsa_agent.core.model import (
     Srv,
 )
 from salsa_agent.core.settings import Settings
-from tests.core.sim import FAILED, World, mx
+from tests.core.sim import DEAD, FAILED, World, at, mx
 
 ASKED = Question("15.154.165.in-addr.arpa", RRType.MX, (Server("192.0.2.53"),))
 SET = mx("10:noc.hookup.net.", ttl=1000)
@@ -143,3 +145,23 @@ def test_e3_a_kernel_that_says_nothing_leaves_the_first_static_relay() -> None:
     assert (world.best, world.state) == ("192.0.2.99:587", "offline")
     world.start("165.154.15.1")
     assert world.state == "ready"
+
+
+def test_e1_after_a_night_asleep_everything_is_asked_once_and_nothing_that_was_due_meanwhile() -> None:
+    """The engine's clock counts the night: TTLs, retries and checks are all overdue when the machine wakes."""
+    world = World(Settings(static_relays=(RelayKey("smtp.clear.net.nz", 25),)))
+    world.mx("15.154.165.in-addr.arpa", mx("10:noc.hookup.net.", "20:dead.hookup.net.", ttl=300))
+    for number, name in enumerate(("noc.hookup.net", "dead.hookup.net", "smtp.clear.net.nz"), 1):
+        world.host(name, at(f"203.0.113.{number}", ttl=60))
+    world.relays["dead.hookup.net"] = DEAD
+    world.start("165.154.15.1")
+    world.pass_time(90.0)
+    assert world.best == "noc.hookup.net:25"
+    asked, spoken, rounds = len(world.asked), len(world.spoken_to), len(world.rounds)
+    world.now += 8 * 3600.0
+    world.send(Resumed())
+    world.pass_time(5.0)
+    assert (world.best, world.state) == ("noc.hookup.net:25", "ready")
+    assert max(Counter(world.asked[asked:]).values()) == 1
+    assert max(Counter(check.key for _, check in world.spoken_to[spoken:]).values()) == 1
+    assert len(world.rounds) == rounds + 1

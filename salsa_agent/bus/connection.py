@@ -220,6 +220,21 @@ class BusConnection:
         finally:
             self.router.forget_reply(message.serial)
 
+    async def ask(self, question: Header, body: bytes) -> tuple[Header, bytes | None]:
+        """Call a method; the reply as it comes, its body None if that is too large. Raises BusGone.
+
+        For what is asked of each caller in a flood: to make a Message and to read one takes most of the time of a call.
+        """
+        if self.end:
+            raise BusGone(self.end)
+        question.serial = self.next_serial()
+        reply = self.router.expect_octets(question.serial)
+        try:
+            self._outbox.put(wire.frame(question, body))
+            return await reply
+        finally:
+            self.router.forget_reply(question.serial)
+
     # --- the end
 
     def disconnect(self) -> None:

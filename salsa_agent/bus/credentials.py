@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from salsa_agent.bus._dbus_next import Message, MessageType
 from salsa_agent.bus.connection import BusConnection, BusGone
+from salsa_agent.bus.message import CALL, RETURN, Header, Malformed, decode, encode
 
 ANSWER_TIME = 25.0  # seconds; in a flood the bus answers late
 ENOUGH = 256  # calls that wait: more are not taken until some have their answers
@@ -101,19 +101,21 @@ class Credentials:
 
 async def ask_bus(bus: BusConnection, sender: str) -> int | None:
     """The user of a connection to this bus; GONE if it is, None if the bus does not say."""
-    question = Message(
-        destination="org.freedesktop.DBus",
+    question = Header(
+        CALL,
+        0,
+        0,
         path="/org/freedesktop/DBus",
         interface="org.freedesktop.DBus",
         member="GetConnectionUnixUser",
+        destination="org.freedesktop.DBus",
         signature="s",
-        body=[sender],
     )
-    with suppress(TimeoutError, BusGone):
+    with suppress(TimeoutError, BusGone, Malformed):
         async with asyncio.timeout(ANSWER_TIME):
-            reply = await (bus.beside or bus).call(question)
-        if reply is not None and reply.message_type is MessageType.METHOD_RETURN and reply.signature == "u":
-            return int(reply.body[0])
-        if reply is not None and reply.error_name == _NO_OWNER:
+            reply, body = await (bus.beside or bus).ask(question, encode("s", [sender]))
+        if reply.kind == RETURN and reply.signature == "u" and body is not None:
+            return int(decode("u", body, little=reply.little)[0])
+        if reply.error_name == _NO_OWNER:
             return GONE
     return None

@@ -33,6 +33,7 @@ class Router:
         self.signal_filter: Callable[[Header], bool] = lambda _: True
         self._handlers: list[Callable[[Message], None]] = []
         self._pending: dict[int, asyncio.Future[Message]] = {}  # calls of ours, by serial
+        self._asked: dict[int, asyncio.Future[tuple[Header, bytes | None]]] = {}  # and those that want no Message
 
     def add_message_handler(self, handler: Callable[[Message], None]) -> None:
         """Give signals and replies to `handler`, until the end of the connection."""
@@ -43,16 +44,23 @@ class Router:
         self._pending[serial] = future = asyncio.get_running_loop().create_future()
         return future
 
+    def expect_octets(self, serial: int) -> asyncio.Future[tuple[Header, bytes | None]]:
+        """Likewise, the reply as it comes; handlers do not see it."""
+        self._asked[serial] = future = asyncio.get_running_loop().create_future()
+        return future
+
     def forget_reply(self, serial: int) -> None:
         """Nobody waits for this reply any more."""
         self._pending.pop(serial, None)
+        self._asked.pop(serial, None)
 
     def close(self, error: Exception) -> None:
         """The connection has ended: calls that wait for a reply fail with `error`."""
-        for future in self._pending.values():
+        for future in (*self._pending.values(), *self._asked.values()):
             if not future.done():
                 future.set_exception(error)
         self._pending.clear()
+        self._asked.clear()
         self._handlers.clear()
 
     def body_limit(self, header: Header) -> int:
@@ -75,6 +83,9 @@ class Router:
             elif header.kind == wire.SIGNAL:
                 if body is not None and self.signal_filter(header):
                     self._deliver(_message(header, body))
+            elif (asked := self._asked.pop(header.reply_serial, None)) is not None:
+                if not asked.done():
+                    asked.set_result((header, body))
             elif body is not None:
                 self._deliver(_message(header, body))
             elif header.kind in (wire.RETURN, wire.ERROR):  # a caller waits for it

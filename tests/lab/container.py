@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -104,7 +105,10 @@ def image(directory: Path) -> Iterator[Path]:
     buildah("commit", "--quiet", "--rm", empty, BASE)
     found = re.search(r"podman build (.+)", CONTAINERFILE.read_text())
     assert found
-    buildah("bud", "--pull-never", *found[1].split(), cwd=context(directory / "context"))
+    # that of Debian 13 would raise them, which its isolation by chroot may not
+    limits = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}")) for name in ("nofile", "nproc")}
+    bud = ["bud", "--pull-never", *(f"--ulimit={name}={soft}:{hard}" for name, (soft, hard) in limits.items())]
+    buildah(*bud, *found[1].split(), cwd=context(directory / "context"))
     made = buildah("from", "--pull-never", "localhost/salsactl")
     yield Path(buildah("mount", made))
     buildah("umount", made)

@@ -341,6 +341,8 @@ def test_dma(mail: Mail) -> None:
 
 def test_opensmtpd(mail: Mail) -> None:
     with program(mail, "opensmtpd", "opensmtpd", "opensmtpq") as inside:
+        # as Debian's installer writes it, so that localhost is 127.0.0.1 twice for a host without an IPv6 address
+        inside.write("/etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
         inside.write("/etc/smtpd.conf", document("opensmtpd/smtpd.conf"))
         inside.run("install", "-d", "-m", "711", "/var/spool/smtpd")
         inside.run("chgrp", "opensmtpq", "/usr/sbin/smtpctl")

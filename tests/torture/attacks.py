@@ -234,7 +234,8 @@ def crowd(trial: Trial) -> None:
     trial.note(
         f"Postfix gets {answered:.0f} answers a second; {peak(trial.pid) // MIB} MiB, {most - files} connections"
     )
-    if answered < 2 or peak(trial.pid) > 64 * MIB or most - files > 80:
+    # two a second, for which a busy machine may need the slack, too
+    if answered * (seconds + trial.slack) < 2 * seconds or peak(trial.pid) > 64 * MIB or most - files > 80:
         raise Broken(trial.row.note)
     trial.expect(NOC, ROUND, "ready")
 

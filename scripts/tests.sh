@@ -22,7 +22,9 @@ if is_root; then
 elif have dpkg-query; then
 	# shellcheck disable=SC2086
 	missing=$(lacking $packages)
-	[ -z "$missing" ] || say "run: tests that need these packages cannot run; for them $(as_root "apt-get install --no-install-recommends$missing")"
+	# shellcheck disable=SC2086
+	old_lists || ! have apt-cache || missing=$(obtainable $missing)
+	[ -z "$missing" ] || say "run: tests that need these packages cannot run; for them $(as_root "$(installing "$missing")")"
 fi
 ensure_venv test
 

@@ -25,6 +25,12 @@ old_lists() {
 	! ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1 || [ -z "$(find /var/lib/apt/lists/partial -maxdepth 0 -mtime -1 2>/dev/null)" ]
 }
 
+# installing " PACKAGE…": the command that installs them
+installing() {
+	! old_lists || printf 'apt-get update && '
+	printf 'apt-get install --no-install-recommends%s' "$1"
+}
+
 # need PACKAGE…: see to it that these are installed, or name the command that does it, and end
 need() {
 	have dpkg-query || {
@@ -33,8 +39,7 @@ need() {
 	}
 	missing=$(lacking "$@")
 	[ -n "$missing" ] || return 0
-	command="apt-get install --no-install-recommends$missing"
-	! old_lists || command="apt-get update && $command"
+	command=$(installing "$missing")
 	is_root || fail 1 "packages are missing; $(as_root "$command")"
 	say "installing$missing"
 	# in a shell of its own: its traps put everything back, however it ends
@@ -49,19 +54,23 @@ need_what_there_is() {
 	fi
 	[ -n "$(lacking "$@")" ] || return 0
 	! old_lists || apt-get -qq -o DPkg::Lock::Timeout=300 update </dev/null >/dev/null 2>&1 || :
-	# asked for all at once: in Debian's container images apt keeps no index, and makes it for each question
 	# shellcheck disable=SC2046
-	known=$(apt-cache show $(lacking "$@") 2>/dev/null | sed -n 's/^Package: //p')
-	there=
-	for package in $(lacking "$@"); do
+	there=$(obtainable $(lacking "$@"))
+	# shellcheck disable=SC2086
+	[ -z "$there" ] || need $there
+}
+
+# obtainable PACKAGE…: those that this release has, each after a space; the others are named
+obtainable() {
+	# asked for all at once: in Debian's container images apt keeps no index, and makes it for each question
+	known=$(apt-cache show "$@" 2>/dev/null | sed -n 's/^Package: //p')
+	for package; do
 		if printf '%s\n' "$known" | grep -qxF "$package"; then
-			there="$there $package"
+			printf ' %s' "$package"
 		else
 			say "run: this release has no package $package; tests that need it cannot run"
 		fi
 	done
-	# shellcheck disable=SC2086
-	[ -z "$there" ] || need $there
 }
 
 # quiet_apt "PACKAGE…": the installation itself

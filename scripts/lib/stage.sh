@@ -39,6 +39,8 @@ prepare() {
 	: >"$list"
 	find_system_python
 	gather "$work/lib"
+	need_wanted
+	find_system_python
 }
 
 # All that is made is in the manifest first, so that what a full disk or a signal left half done can be uninstalled.
@@ -121,6 +123,11 @@ find_system_python() {
 		/usr/bin/python3.13 /usr/bin/python3.14; do
 		! suits "$python" || return 0
 	done
+	python=/usr/bin/python3
+	if have dpkg-query && [ -n "$(lacking python3)" ]; then
+		wanted="${wanted-} python3" # with what else is missing
+		return
+	fi
 	fail 1 "the installed program needs a Python from 3.11 to 3.14 as /usr/bin/python3, or named by PYTHON=/path/to/python3"
 }
 

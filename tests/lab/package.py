@@ -17,10 +17,13 @@ from tests.lab.run import PROJECT, run
 
 
 def copy_project(tree: Path) -> None:
-    """The project, without its tests."""
-    shutil.copytree(
-        PROJECT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
-    )
+    """The project, without its tests (debian/tests are the package's)."""
+    beside = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
+
+    def ignored(where: str, names: list[str]) -> set[str]:
+        return beside(where, names) | ({"tests"} if where == str(PROJECT) else set())
+
+    shutil.copytree(PROJECT, tree, ignore=ignored)
 
 
 def debian_package(factory: pytest.TempPathFactory) -> Path:

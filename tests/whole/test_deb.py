@@ -109,6 +109,13 @@ def test_deb_is_built_without_a_network_and_to_the_same_bytes(package: Path, tmp
     assert (tree / "dist" / package.name).read_bytes() == package.read_bytes()
 
 
+def test_deb_brings_tests_that_are_there() -> None:
+    """tests/whole/test_deb_releases.py runs them."""
+    directory = PROJECT / "debian/tests"
+    named = re.findall(r"^Tests: (.*)$", (directory / "control").read_text(), re.MULTILINE)
+    assert {path.name for path in directory.iterdir() if os.access(path, os.X_OK)} == set(named)
+
+
 def test_deb_has_what_the_readme_links_to(package: Path) -> None:
     listed = subprocess.run(["dpkg-deb", "-c", str(package)], check=True, capture_output=True, text=True).stdout
     links = re.findall(r"\]\(([^):#]+)[^):]*\)", (PROJECT / "README.md").read_text())

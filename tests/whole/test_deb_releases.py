@@ -1,4 +1,4 @@
-"""The Debian package of Debian 13: built there without a network, judged by its lintian, and run.
+"""The Debian package of Debian 13: built there without a network, judged by its lintian and its autopkgtest, and run.
 
 tests/whole/test_deb.py does the same, and more, on the release that the tests run on.
 """
@@ -27,7 +27,8 @@ def trixie(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
     root = tree("build-trixie")
     debian_package(tmp_path_factory)  # after it the libraries are there
     lay_out(files / "root")
-    (files / "etc").mkdir()
+    (files / "etc/apt").mkdir(parents=True)
+    (files / "etc/apt/sources.list").write_text("")  # out of reach from here
     (files / "etc/resolv.conf").write_text(f"nameserver {SERVER}\n")
     with Site() as site, Booted(files, root=root) as booted:
         booted.cable("wan0", site, "trixie0")
@@ -53,3 +54,12 @@ def test_deb_of_debian_13_takes_the_libraries_that_suffice_from_there(trixie: Bo
         "spftrace": OWN,
         "salsa_agent": OWN,
     }
+
+
+def test_deb_of_debian_13_passes_the_tests_that_it_brings(trixie: Booted) -> None:
+    """By the real autopkgtest, on the machine itself, which is as isolated as the test of the service asks."""
+    words = "cd /root/project && exec autopkgtest --ignore-restrictions=isolation-container dist/*.deb ./ -- null"
+    done = trixie.result("sh", "-c", words, timeout=300)
+    results = done.stdout.rpartition(" summary\n")[2].splitlines()
+    assert done.returncode == 0, done.stdout
+    assert [line.split() for line in results[:3]] == [[name, "PASS"] for name in ("commands", "service", "desktop")]

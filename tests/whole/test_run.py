@@ -123,33 +123,57 @@ def test_run_says_how_to_ask_and_ends_at_ctrl_c(
         until(lambda: os.listdir(tmp_path) == ["log"], "nothing is left")
 
 
-# sh -euc, arguments: a directory to run in; the commands before, in a mount namespace of its own
-ALONE = 'cd "$1" && eval "$2" && exec ./run'
+# sh -euc, arguments: a directory to run in; the commands before, in a mount namespace of its own; the verb
+ALONE = 'cd "$1" && eval "$2" && exec ./run $3'
 
 
-def alone(tree: Path, before: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def alone(tree: Path, before: str, verb: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """`./run` in a copy of the project, without SALSA_VENV unless it is given."""
     kept = {name: value for name, value in os.environ.items() if name not in ("SALSA_VENV", "SALSA_CACHE")}
-    argv = ["unshare", "--mount", "sh", "-euc", ALONE, "sh", str(tree), before]
+    argv = ["unshare", "--mount", "sh", "-euc", ALONE, "sh", str(tree), before, verb]
     return subprocess.run(
         argv, env=kept | environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120
     )
 
 
+FEW = "sh env dirname find ls sed mount readlink cksum cat mktemp rm tr"  # programs of a system that has few
+
+
 @pytest.mark.needs("namespaces")
-@pytest.mark.parametrize("sudo", [True, False])
-def test_run_names_all_missing_packages_in_one_command(tmp_path: Path, sudo: bool) -> None:
+@pytest.mark.parametrize(
+    ("verb", "sudo", "lacks"),
+    [
+        ("", True, "dbus-daemon python3-venv"),
+        ("", False, "dbus-daemon python3-venv"),
+        ("install", False, "python3 python3-venv"),
+    ],
+)
+def test_run_names_all_missing_packages_in_one_command(tmp_path: Path, verb: str, sudo: bool, lacks: str) -> None:
     stubs = tmp_path / "bin"
     stubs.mkdir()
-    for name in ("sh", "env", "dirname", "find", "ls", "sed", "mount", "readlink", "cksum", "cat"):
+    for name in [
+        "sh",
+        "env",
+        "dirname",
+        "find",
+        "ls",
+        "sed",
+        "mount",
+        "readlink",
+        "cksum",
+        "cat",
+        "mktemp",
+        "rm",
+        "tr",
+    ]:
         (stubs / name).symlink_to(f"/usr/bin/{name}")
     for name, text in {"id": "echo 1000", "dpkg-query": "exit 1", "sudo": "exit 1"}.items():
         if name != "sudo" or sudo:
             (stubs / name).write_text(f"#!/bin/sh\n{text}\n")
             (stubs / name).chmod(0o755)
     python = "mount --bind /bin/false $(readlink -f /usr/bin/python3); mount -t tmpfs tmpfs /var/lib/apt/lists"
-    done = alone(copy(tmp_path), f"{python}; PATH={stubs}")
-    wanted = "apt-get install --no-install-recommends dbus-daemon python3-venv\n"
+    done = alone(copy(tmp_path), f"{python}; PATH={stubs}", verb, PREFIX=str(tmp_path / "new"))
+    wanted = f"apt-get install --no-install-recommends {lacks}\n"
     by_sudo = f"run: packages are missing; type: sudo apt-get update && sudo {wanted}"
     assert done.stderr == (by_sudo if sudo else f"run: packages are missing; as root, type: apt-get update && {wanted}")
     assert done.returncode == 1
@@ -401,6 +425,7 @@ def test_run_scripts_pass_shellcheck() -> None:
         PROJECT / "run",
         PROJECT / ".ci/run",
         PROJECT / "debian/libraries",
+        *(path for path in (PROJECT / "debian/tests").iterdir() if os.access(path, os.X_OK)),
         PROJECT / "debian/salsa-agent.postinst",
         PROJECT / "debian/salsa-agent.postrm",
     ]

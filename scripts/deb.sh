@@ -6,6 +6,7 @@
 case $PWD in
 *[!A-Za-z0-9/._+~-]*) fail 2 "a package can be built only below a path of letters, digits and /._+~-, and this is $PWD" ;;
 esac
+temporary # the build makes some itself
 need build-essential debhelper dh-python dpkg-dev lintian python3 python3-dbus-next python3-dnspython python3-venv
 ensure_venv
 find_libraries # the build itself uses no network
@@ -19,7 +20,7 @@ case $cache in
 esac
 # the build takes place in a copy of the tree, with this one's virtual environment and libraries
 export SALSA_VENV="$venv" SALSA_CACHE="$cache"
-cp -R run scripts salsa_agent man completions examples systemd dbus networkmanager debian requirements docs conformance contrib pyproject.toml \
+copy run scripts salsa_agent man completions examples systemd dbus networkmanager debian requirements docs conformance contrib pyproject.toml \
 	README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE "$built/salsa-agent"
 find "$built/salsa-agent" -depth -type d -name __pycache__ -exec rm -rf {} +
 offline=

@@ -34,6 +34,14 @@ because() {
 	esac
 }
 
+# copy SOURCE… DIRECTORY: with all that is below them
+copy() {
+	said=$(cp -R "$@" 2>&1) || {
+		shift $(($# - 1))
+		fail 1 "nothing can be copied to $1: $(because "$said")"
+	}
+}
+
 # temporary: set `work` to a new directory for temporary files, which goes when the shell ends
 temporary() {
 	work=$(mktemp -d 2>/dev/null) ||

@@ -64,6 +64,9 @@ ensure_venv() {
 		need_wanted
 		return 0
 	fi
+	if [ -e "$venv" ] && [ ! -w "$venv" ] && ! is_root; then
+		fail 1 "$venv is not yours to write, and is not complete; remove it as its owner ($(stat -c %U "$venv"))"
+	fi
 	if [ ! -e "$venv/bin/pip" ]; then
 		find_python
 		need_wanted
@@ -75,9 +78,18 @@ ensure_venv() {
 	say "installing the libraries of $lock into $venv"
 	# of the very files that the lock names by their hashes, and as they come: nothing is built here
 	said=$(pip install --require-hashes --no-deps --only-binary :all: --requirement "$lock" 2>&1) ||
-		fail 1 "the libraries could not be installed: $(because "$said"); is the Python package index within reach?"
+		fail 1 "the libraries could not be installed: $(because_of_pip "$said" "$venv")"
 	link_project
 	printf '%s\n' "$hashes" >"$stamp"
+}
+
+# because_of_pip TEXT DIRECTORY: why pip failed, which installs to a directory
+because_of_pip() {
+	reason=$(because "$1" "$2")
+	case $reason in
+	'the disk '* | 'the file system '*) printf '%s' "$reason" ;;
+	*) printf '%s; is the Python package index within reach?' "$reason" ;;
+	esac
 }
 
 # ensure_fleet: Ansible and its judge, in a virtual environment of their own below $cache
@@ -89,7 +101,7 @@ ensure_fleet() {
 	say "installing the libraries of $fleet_lock into $fleet"
 	said=$("$python" -m venv --clear "$fleet" 2>&1 && "$fleet/bin/python" -m pip -qq --disable-pip-version-check --no-input \
 		install --require-hashes --no-deps --only-binary :all: --requirement "$fleet_lock" </dev/null 2>&1) ||
-		fail 1 "the libraries of $fleet_lock could not be installed: $(because "$said"); is the Python package index within reach?"
+		fail 1 "the libraries of $fleet_lock could not be installed: $(because_of_pip "$said" "$fleet")"
 	: >"$fleet/complete"
 }
 

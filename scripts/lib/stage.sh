@@ -87,7 +87,7 @@ find_libraries() {
 # gather DIRECTORY: the program and the libraries it needs, as plain modules, but for those that the system has
 gather() {
 	find_libraries
-	cp -R "$libraries" "$1"
+	copy "$libraries" "$1"
 	for library in $SYSTEM_LIBRARIES; do
 		case $library in
 		dnspython) module=dns ;;
@@ -95,7 +95,7 @@ gather() {
 		esac
 		rm -r "${1:?}/$module" "${1:?}/$(printf '%s' "$library" | tr - _)"-*.dist-info
 	done
-	cp -R salsa_agent "$1/salsa_agent"
+	copy salsa_agent "$1/salsa_agent"
 	find "$1" -depth -type d -name __pycache__ -exec rm -rf {} +
 }
 
@@ -106,7 +106,7 @@ fetch() {
 	said=$(pip install --target "$fetched" --no-compile --only-binary :all: --platform any --implementation py --abi none \
 		--python-version 3.11 --require-hashes --no-deps --requirement requirements/run.txt 2>&1) || {
 		rm -rf "$fetched"
-		fail 1 "the libraries could not be fetched: $(because "$said"); is the Python package index within reach?"
+		fail 1 "the libraries could not be fetched: $(because_of_pip "$said" "$cache")"
 	}
 	# commands are made here; of a library's metadata its name, version and licence stay
 	rm -rf "${fetched:?}/bin"

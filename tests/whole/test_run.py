@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -201,6 +202,42 @@ def test_run_says_in_one_sentence_what_is_wrong(
     assert len(lines) == 1, done.stderr
     assert re.match(f"run: .*{said}", lines[0])
     assert done.returncode == 1
+
+
+@pytest.mark.needs("namespaces")
+@pytest.mark.parametrize(
+    ("before", "environment", "said"),
+    [
+        (
+            "mkdir build; mount -t tmpfs -o size=64k tmpfs build",
+            {},
+            "nothing can be copied to build/.*: the disk is full",
+        ),
+        ("", {"TMPDIR": "/proc"}, "no temporary directory can be made in /proc"),
+    ],
+    ids=["full", "tmp"],
+)
+def test_run_deb_says_in_one_sentence_what_is_wrong(
+    tmp_path: Path, before: str, environment: dict[str, str], said: str
+) -> None:
+    given = {"SALSA_VENV": sys.prefix, "SALSA_CACHE": str(PROJECT / "build"), **environment}
+    done = alone(copy(tmp_path), before, "deb", **given)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert re.match(f"run: {said}", done.stderr)
+
+
+@pytest.mark.needs("users")
+def test_run_in_an_environment_that_somebody_else_made_says_so() -> None:
+    directory = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        directory.chmod(0o755)
+        tree = copy(directory)
+        (tree / ".venv/bin").mkdir(parents=True)
+        done = alone(tree, "exec setpriv --reuid 65534 --regid 65534 --clear-groups ./run --version")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert "/.venv is not yours to write, and is not complete; remove it as its owner (root)" in done.stderr
+    finally:
+        shutil.rmtree(directory)
 
 
 SKIPS = """

@@ -532,6 +532,9 @@ async def test_an_empty_interface_means_any(bus: Bus) -> None:
                 assert (await ask(client, PATH, PROPERTIES, "GetAll", "s", standard))[1] == [{}]
 
 
+MACHINE_ID = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
+
+
 async def test_peer_answers_at_any_path(bus: Bus) -> None:
     async with serving(bus):
         with await RawClient.open(bus.address) as client:
@@ -539,7 +542,7 @@ async def test_peer_answers_at_any_path(bus: Bus) -> None:
                 assert (await ask(client, path, PEER, "Ping"))[0].kind == wire.RETURN
                 for _ in range(2):
                     head, body = await ask(client, path, PEER, "GetMachineId")
-                    if Path("/etc/machine-id").read_text().strip():
+                    if any(file.exists() and file.read_text().strip() for file in MACHINE_ID):
                         assert (head.signature, len(body[0])) == ("s", 32)
                     else:  # a container whose image was never started
                         assert body == ["This machine has no identity."]

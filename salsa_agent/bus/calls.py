@@ -16,7 +16,7 @@ from salsa_agent.bus.api import AccessDenied, LimitsExceeded, RequestError
 from salsa_agent.bus.connection import BusConnection
 from salsa_agent.bus.credentials import GONE, Credentials, ask_bus
 from salsa_agent.bus.interface import METHODS
-from salsa_agent.bus.limits import ROOT, CallsInProgress, Place, in_all
+from salsa_agent.bus.limits import ROOT, CallsInProgress
 from salsa_agent.bus.message import NO_REPLY_EXPECTED, Header
 from salsa_agent.bus.router import describe_exception
 from salsa_agent.text import clean
@@ -42,11 +42,11 @@ class Calls:
         self._callers = Credentials(partial(ask_bus, bus), bus.resume)
         self._links = Credentials(partial(ask_bus, bus), bus.resume)  # callers of ROOT_ONLY: no others in their way
         bus.paused = lambda: self._callers.full or self._links.full
-        self._in_progress: dict[Place, tuple[Header, asyncio.Task[None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
     def __len__(self) -> int:
-        return len(self._in_progress) + len(self._callers) + len(self._links)
+        return len(self._tasks) + len(self._callers) + len(self._links)
 
     def start(self, call: Header, given: list[Any]) -> None:
         """Do what a call asks for once it is known whose it is. Raises LimitsExceeded.
@@ -77,35 +77,30 @@ class Calls:
             assert isinstance(result, bytes)
             self._bus.reply(call, METHODS[call.member].result, result)
             return
-        place = Place(call.sender, uid)
-        gives_way = self._limits.enter(place)
-        if gives_way is not None:
-            self._end(gives_way, LimitsExceeded(in_all()))
-        task = asyncio.ensure_future(self._finish(place, given))
-        self._in_progress[place] = call, task
-
-    async def _finish(self, place: Place, given: list[Any]) -> None:
-        """See a call through to its reply, or until it is ended. Never raises, but CancelledError."""
-        call, _ = self._in_progress[place]
+        if full := self._limits.enter(call.sender, uid):
+            raise LimitsExceeded(full)
         try:
-            result = self._perform(call.member, given, place.uid)
-            assert not isinstance(result, bytes)
-            body = await result
-        except Exception as error:
-            answer = partial(self._refuse, call, error)
-        else:
-            answer = partial(self._bus.reply, call, METHODS[call.member].result, body)
-        if self._in_progress.pop(place, None) is not None:  # else it has been answered: `_end`
-            self._limits.leave(place)
-            answer()
+            result = self._perform(call.member, given, uid)
+        except BaseException:
+            self._limits.leave(call.sender, uid)
+            raise
+        assert not isinstance(result, bytes)
+        task = asyncio.ensure_future(self._finish(call, uid, result))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    def _end(self, place: Place, why: RequestError) -> asyncio.Task[None]:
-        """Answer a call in progress with an error; its task, which is about to end."""
-        call, task = self._in_progress.pop(place)
-        self._limits.leave(place)
-        self._refuse(call, why)
-        task.cancel()
-        return task
+    async def _finish(self, call: Header, uid: int, result: Coroutine[Any, Any, bytes]) -> None:
+        """See a call through to its reply. Never raises."""
+        try:
+            body = await result
+        except asyncio.CancelledError:
+            self._refuse(call, RequestError(_ENDING))
+        except Exception as error:
+            self._refuse(call, error)
+        else:
+            self._bus.reply(call, METHODS[call.member].result, body)
+        finally:
+            self._limits.leave(call.sender, uid)
 
     def _refuse(self, call: Header, error: Exception) -> None:
         refuse(self._bus, call, error)
@@ -113,10 +108,12 @@ class Calls:
     async def close(self) -> None:
         """End the calls in progress, each with an error to its caller."""
         self._closing = True
+        await asyncio.sleep(0)  # a task that never began could not answer
         await self._callers.close()
         await self._links.close()
-        ending = [self._end(place, RequestError(_ENDING)) for place in list(self._in_progress)]
-        await asyncio.gather(*ending, return_exceptions=True)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def refuse(bus: BusConnection, call: Header, error: Exception) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
 
 from salsa_agent.bus import message as wire
-from salsa_agent.bus.api import LimitsExceeded
 from salsa_agent.bus.credentials import ENOUGH, WAITING_IN_ALL, WAITING_PER_SENDER, Credentials
 from salsa_agent.bus.interface import INTERFACE, NAME, PATH, PEER, PROPERTIES
-from salsa_agent.bus.limits import CallsInProgress, Place
+from salsa_agent.bus.limits import CallsInProgress
 from tests.lab.bus import KINDS, NOBODY, PATIENCE, STRANGERS, Bus, RawClient, system_bus
 from tests.lab.busagent import Agent, serving
 
@@ -37,10 +36,6 @@ async def clients(bus: Bus, *uids: int) -> AsyncIterator[list[RawClient]]:
 
 async def lookups(client: RawClient, count: int) -> list[int]:
     return [await client.call(PATH, INTERFACE, "Lookup", "s", "192.0.2.1", destination=NAME) for _ in range(count)]
-
-
-async def refresh(client: RawClient) -> int:
-    return await client.call(PATH, INTERFACE, "Refresh", destination=NAME)
 
 
 async def in_progress(agent: Agent, count: int) -> None:
@@ -95,11 +90,9 @@ async def test_limits_64_calls_in_all_and_root_s_are_not_counted(bus: Bus) -> No
         served = await lookups(root, 100)
         await in_progress(agent, 100)
         for client in users[:4]:
-            last = await lookups(client, 16)
+            await lookups(client, 16)
         await in_progress(agent, 164)
-        await lookups(users[4], 1)
-        await refused(users[3], last[-1:])
-        assert agent.requests.most == 164
+        await refused(users[4], await lookups(users[4], 1))
         served += await lookups(root, 20)  # a bus allows 128 itself
         await in_progress(agent, 184)
         agent.requests.gate.set()
@@ -120,24 +113,7 @@ async def test_limits_keep_nobody_from_a_report_which_takes_no_time(bus: Bus) ->
         assert head.kind == wire.RETURN, body
         agent.requests.error = ZeroDivisionError()
         assert (await stranger.ask(*report, destination=NAME))[0].error_name.endswith(".Failed")
-
-
-async def test_limits_two_users_with_all_64_calls_have_no_third_one_refused(bus: Bus) -> None:
-    """They waited for `Refresh`, over and over, and everybody else's was refused. Now theirs are, down to his share."""
-    async with serving(bus) as agent, clients(bus, ONE, ONE, TWO, TWO, THREE, THREE, NOBODY) as callers:
-        agent.requests.gate.clear()
-        serials = [[await refresh(client) for _ in range(16)] for client in callers[:4]]
-        await in_progress(agent, 64)
-        served = [(client, await refresh(client)) for client in callers[4:]]
-        for client, mine in ((callers[3], serials[3][-2:]), (callers[1], serials[1][-1:])):
-            await refused(client, mine)
-        await in_progress(agent, 64)
-        agent.requests.gate.set()
-        for client, serial in served:
-            assert (await client.reply(serial))[0].kind == wire.RETURN
-        for client, mine in zip(callers, serials, strict=False):
-            for serial in mine[: {1: 15, 3: 14}.get(callers.index(client), 16)]:
-                assert (await client.reply(serial))[0].kind == wire.RETURN
+        await refused(stranger, [await stranger.call(PATH, INTERFACE, "Refresh", destination=NAME)])
 
 
 async def test_what_nobody_wants_to_know_is_not_found_out(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +176,7 @@ async def test_a_caller_that_is_gone_costs_nothing(bus: Bus) -> None:
             async with asyncio.timeout(PATIENCE):
                 while len(agent.calls):
                     assert (await client.ask(PATH, PEER, "Ping", destination=NAME))[0].kind == wire.RETURN
-        assert not len(agent.calls._limits)
+        assert not agent.calls._limits._all
 
 
 async def test_a_caller_that_is_gone_is_not_answered(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,58 +261,21 @@ async def test_the_policy_of_the_system_bus_lets_nobody_else_set_what_a_link_say
         assert agent.requests.asked == []
 
 
-def enter(limits: CallsInProgress, sender: str, uid: int, count: int = 1) -> list[Place]:
-    """Of these calls, those that were taken in; none had another one give way."""
-    places = [Place(sender, uid) for _ in range(count)]
-    taken = []
-    for place in places:
-        with suppress(LimitsExceeded):
-            assert limits.enter(place) is None
-            taken.append(place)
-    return taken
-
-
 def test_limits_are_per_sender_then_per_user_then_in_all() -> None:
     limits = CallsInProgress()
-    places = enter(limits, "a", 1, 17) + enter(limits, "b", 1, 17)
-    assert len(places) == 32
-    with pytest.raises(LimitsExceeded, match=r"^This caller has 16 calls in progress\.$"):
-        limits.enter(Place("a", 1))
-    with pytest.raises(LimitsExceeded, match=r"^This user has 32 calls in progress\.$"):
-        limits.enter(Place("c", 1))
-    for uid in range(2, 34):
-        places += enter(limits, f"of {uid}", uid)
-    assert len(limits) == 64
-    [root] = enter(limits, "f", 0)
-    limits.leave(root)
-    for place in places:
-        limits.leave(place)
-        limits.leave(place)  # nothing happens
-    assert (len(limits), limits.of_users, limits._of_senders) == (0, {}, {})  # nothing is kept of callers gone by
-
-
-def test_limits_of_64_calls_the_newest_of_who_has_most_gives_way_to_one_who_has_less_even_then() -> None:
-    limits = CallsInProgress()
-    one = enter(limits, "a", 1, 16) + enter(limits, "b", 1, 16)
-    two = enter(limits, "c", 2, 16) + enter(limits, "d", 2, 16)
-    third = [limits.enter(Place("e", 3)) for _ in range(16)]
-    assert {place.uid for place in third if place} == {1, 2}
-    assert third[:4] == [two[31], one[31], two[30], one[30]]
-    limits.enter(Place("f", 3))
-    fourth = [limits.enter(Place("g", 4)) for _ in range(16)]
-    assert [place.uid for place in fourth if place].count(3) == 1
-    assert sorted(limits.of_users.values()) == [16] * 4
-    for uid in (1, 2, 3, 4):
-        with pytest.raises(LimitsExceeded, match=r"^There are 64 calls in progress\.$"):
-            limits.enter(Place(f"another of {uid}", uid))
-
-
-def test_limits_no_number_of_users_takes_the_only_call_of_one() -> None:
-    limits = CallsInProgress()
-    for uid in range(1, 65):
-        assert enter(limits, f"of {uid}", uid)
-    for uid in range(65, 1000):
-        assert not enter(limits, f"of {uid}", uid)
+    assert [limits.enter("a", 1) for _ in range(17)].count("") == 16
+    assert [limits.enter("b", 1) for _ in range(17)].count("") == 16
+    assert limits.enter("c", 1) == "This user has 32 calls in progress."
+    assert [limits.enter(sender, 2) for sender in "de" for _ in range(16)].count("") == 32
+    assert limits.enter("f", 3) == "There are 64 calls in progress."
+    assert limits.enter("f", 0) == ""
+    limits.leave("f", 0)
+    limits.leave("a", 1)
+    assert limits.enter("f", 3) == ""
+    for sender, uid, count in (("a", 1, 15), ("b", 1, 16), ("d", 2, 16), ("e", 2, 16), ("f", 3, 1)):
+        for _ in range(count):
+            limits.leave(sender, uid)
+    assert (limits._all, limits._senders, limits._users) == (0, {}, {})  # nothing is kept of callers gone by
 
 
 async def test_what_waits_for_the_bus_to_name_its_user_is_bounded_without_an_exception() -> None:

@@ -69,6 +69,7 @@ async def main():
     tasks = set()
     async with AsyncIPRoute() as route, AsyncIPRoute() as requests:
         await route.bind(RTMGRP_IPV4_IFADDR)
+        await requests.setup_endpoint()  # two first requests at once would both do it, which Python 3.13 refuses
         await bus.request_name("bench.Naive")
         while True:
             async for message in route.get():

@@ -1,26 +1,34 @@
 """DNS messages (RFC 1035 section 4): the query that is sent, and what a reply says about its question.
 
-Replies are read here and in `wire`: `dns.message.from_wire` makes an object of every record of every section, and
-imports a module for each record type that a reply cares to name, which takes 15 seconds for a hostile reply of 64 KiB
-(docs/decisions/dnspython-with-our-own-loop.md).
+Names, the reading of octets and record data are dnspython's, under a loop of ours: `dns.message.from_wire` makes an
+object of every record of every section, and imports a module for each record type that a reply cares to name, which
+takes 15 seconds for a hostile reply of 64 KiB (docs/decisions/dnspython-with-our-own-loop.md).
 """
 
 from __future__ import annotations
 
 import secrets
 import struct
-from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import NamedTuple
 
 import dns.exception
 import dns.name
 import dns.rcode
+import dns.rdata
+import dns.rdtypes.ANY.CNAME
+import dns.rdtypes.ANY.MX
+import dns.rdtypes.ANY.SOA
+import dns.rdtypes.ANY.TXT
+import dns.rdtypes.IN.A
+import dns.rdtypes.IN.AAAA
+import dns.rdtypes.IN.SRV
 from dns.name import Name
 from dns.rdatatype import AAAA, CNAME, MX, NS, SOA, SRV, TXT, A
 
 from salsa_agent.core.model import IPAddress, Mx, Outcome, RRType, Srv
-from salsa_agent.resolver.wire import IN, Malformed, Record, Wire
+from salsa_agent.resolver.wire import Malformed, Wire, WireRecord, canonical
 
 QR, OPCODE, AA, TC, RD, AD, RCODE = 0x8000, 0x7800, 0x0400, 0x0200, 0x0100, 0x0020, 0x000F
 
@@ -31,11 +39,12 @@ TYPES = {RRType.A: A, RRType.MX: MX, RRType.AAAA: AAAA, RRType.SRV: SRV, RRType.
 
 MAX_CHAIN = 16  # CNAMEs in one reply
 
+MAX_DECODED = 1024  # records of a set; C5 lets 32 exchanges count, and 16 addresses
+
 _HEADER = struct.Struct("!6H")
 _QUESTION_TAIL = struct.Struct("!2H")
-_MX_HEAD = struct.Struct("!H")
-_SRV_HEAD = struct.Struct("!3H")
-_SOA_TAIL = struct.Struct("!5L")
+_IN = 1  # the class
+_PREFERENCE = 2  # octets of the preference of an MX record, and of the priority of an SRV record, which come first
 
 Data = Mx | Srv | IPAddress | str
 
@@ -69,13 +78,13 @@ class Query:
         sent = _randomize_case(plain) if mixed_case else plain
         self.mixed_case = sent != plain  # a name without letters has no case
         header = _HEADER.pack(secrets.randbits(16), RD | AD, 1, 0, 0, 0)
-        self.wire = header + sent + _QUESTION_TAIL.pack(TYPES[rtype], IN)
+        self.wire = header + sent + _QUESTION_TAIL.pack(TYPES[rtype], _IN)
 
 
 class Reply(NamedTuple):
     """What a server said of a name, at the end of its aliases `canonical`. `ttl` as in model.Answer.
 
-    Names are as those of `Wire`.
+    Names are in the form of `canonical`.
     """
 
     outcome: Outcome
@@ -136,16 +145,15 @@ def read(wire: bytes, query: Query) -> Reply | Alias:
         return _Reader(wire, query).read(rcode)
     except Malformed as error:
         raise ServerFailed(str(error), rcode) from error
-    except (ValueError, struct.error) as error:
+    except (dns.exception.DNSException, ValueError, struct.error) as error:
         raise ServerFailed("malformed reply", rcode) from error
 
 
 class _Reader:
-    """Goes through a reply once. Of its records those are decoded that say something about the name that was asked."""
+    """Goes through a reply once. Of its records those are decoded that may count for the name that was asked."""
 
     def __init__(self, octets: bytes, query: Query) -> None:
         self._query = query
-        self._octets = octets
         self._wire = Wire(octets, len(query.wire))
         _, self._flags, _, self._answers, self._authorities, _ = _HEADER.unpack_from(octets)
 
@@ -155,7 +163,7 @@ class _Reader:
         name, ttls = canonical(self._query.name), list[int]()
         while name not in found and name in aliases:
             alias = aliases[name]
-            name = self._name(alias, alias.at)
+            name = canonical(_target(self._wire.decode(alias)))
             ttls.append(alias.ttl)
             if len(ttls) > MAX_CHAIN:
                 raise Malformed("CNAME loop")
@@ -163,7 +171,8 @@ class _Reader:
         records = found.get(name, [])
         if records and rcode == "NOERROR":
             ttl = min([*ttls, *(record.ttl for record in records)])
-            return Reply(Outcome.FOUND, rcode, authentic, ttl, name, tuple(dict.fromkeys(map(self._decoded, records))))
+            data = dict.fromkeys(_data(self._wire.decode(record)) for record in self._best(records))
+            return Reply(Outcome.FOUND, rcode, authentic, ttl, name, tuple(data))
         negative_ttl, referral = self._authority_section(name)
         if rcode == "NOERROR":  # an NXDOMAIN says it whatever stands beside it (RFC 2308 section 2.1)
             if referral and negative_ttl is None and not self._flags & AA:
@@ -172,78 +181,67 @@ class _Reader:
                 return Alias(name, rcode, authentic, min(ttls))
         return Reply(Outcome.NONE, rcode, authentic, None if negative_ttl is None else min([*ttls, negative_ttl]), name)
 
-    def _answer_section(self) -> tuple[dict[str, list[Record]], dict[str, Record]]:
+    def _answer_section(self) -> tuple[dict[str, list[WireRecord]], dict[str, WireRecord]]:
         """The records of the type that was asked, and the aliases, by owner."""
-        found: dict[str, list[Record]] = {}
-        aliases: dict[str, Record] = {}
+        found: dict[str, list[WireRecord]] = {}
+        aliases: dict[str, WireRecord] = {}
         wanted = TYPES[self._query.rtype]
-        for record in self._wire.records(self._answers):
+        for record in self._wire.records(self._answers, frozenset((wanted, CNAME))):
             if record.rtype == wanted:
                 found.setdefault(record.owner, []).append(record)
-            elif record.rtype == CNAME:
+            else:
                 aliases.setdefault(record.owner, record)
         return found, aliases
 
     def _authority_section(self, name: str) -> tuple[int | None, bool]:
         """How long `name` has no such records (RFC 2308 section 5; None: no SOA says so); whether there is an NS."""
         referral = False
-        for record in self._wire.records(self._authorities):
+        for record in self._wire.records(self._authorities, frozenset((SOA, NS))):
             if record.rtype == NS:
                 referral = True
-            elif record.rtype == SOA and is_below(name, record.owner):
-                _, at = self._wire.name(record.at)
-                _, at = self._wire.name(at)
-                if at + _SOA_TAIL.size != record.end:
-                    raise Malformed
-                return min(record.ttl, _SOA_TAIL.unpack_from(self._octets, at)[-1]), referral
+            elif self._wire.is_below(name, record.owner):
+                soa = self._wire.decode(record)
+                assert isinstance(soa, dns.rdtypes.ANY.SOA.SOA)
+                return min(record.ttl, soa.minimum), referral
         return None, referral
 
-    def _decoded(self, record: Record) -> Data:
-        """What a record says. Raises ValueError, struct.error where it is not of its type's form."""
-        data = self._octets[record.at : record.end]
+    def _best(self, records: Sequence[WireRecord]) -> Sequence[WireRecord]:
+        """The records of a set that may count (C5), wherever they stand: the lowest in preference, priority or address.
+
+        Of more than MAX_DECODED with the same preference those that stand first.
+        """
+        if len(records) <= MAX_DECODED:
+            return records
+        once: dict[bytes, WireRecord] = {}
+        for record in records:
+            once.setdefault(self._wire.octets(record), record)
         match self._query.rtype:
-            case RRType.MX:
-                (preference,) = _MX_HEAD.unpack_from(data)
-                return Mx(preference, self._name(record, record.at + _MX_HEAD.size))
-            case RRType.SRV:
-                priority, weight, port = _SRV_HEAD.unpack_from(data)
-                return Srv(priority, weight, port, self._name(record, record.at + _SRV_HEAD.size))
-            case RRType.A:
-                return IPv4Address(data)
-            case RRType.AAAA:
-                return IPv6Address(data)
+            case RRType.MX | RRType.SRV:
+                best = sorted(once, key=lambda octets: octets[:_PREFERENCE])
+            case RRType.A | RRType.AAAA:
+                best = sorted(once)
             case RRType.TXT:
-                return "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in b"".join(_strings(data)))
-
-    def _name(self, record: Record, at: int) -> str:
-        """The name that is the rest of a record's data."""
-        name, end = self._wire.name(at)
-        if end != record.end:
-            raise Malformed
-        return name
+                best = list(once)
+        return [once[octets] for octets in best[:MAX_DECODED]]
 
 
-def canonical(name: Name) -> str:
-    """A name in the form of those of `Wire`."""
-    return name.canonicalize().to_text()
+def _target(rdata: dns.rdata.Rdata) -> Name:
+    assert isinstance(rdata, dns.rdtypes.ANY.CNAME.CNAME)
+    return rdata.target
 
 
-def is_below(name: str, zone: str) -> bool:
-    """Whether a zone may hold a name. A dot behind an odd number of backslashes separates no labels."""
-    if zone in (".", name):
-        return True
-    below = name.removesuffix("." + zone)
-    return below != name and (len(below) - len(below.rstrip("\\"))) % 2 == 0
-
-
-def _strings(data: bytes) -> Iterator[bytes]:
-    """The character strings of a TXT record (RFC 1035 section 3.3.14)."""
-    at = 0
-    while at < len(data):
-        begin, at = at + 1, at + 1 + data[at]
-        if at > len(data):
-            raise Malformed
-        yield data[begin:at]
+def _data(rdata: dns.rdata.Rdata) -> Data:
+    """Names are in lower case: a server may compress them by pointers into the question, whose case is random."""
+    match rdata:
+        case dns.rdtypes.ANY.MX.MX():
+            return Mx(rdata.preference, canonical(rdata.exchange))
+        case dns.rdtypes.IN.SRV.SRV():
+            return Srv(rdata.priority, rdata.weight, rdata.port, canonical(rdata.target))
+        case dns.rdtypes.ANY.TXT.TXT():
+            return "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in b"".join(rdata.strings))
+        case dns.rdtypes.IN.A.A() | dns.rdtypes.IN.AAAA.AAAA():
+            return ip_address(rdata.address)
+    raise Malformed
 
 
 def _randomize_case(name: bytes) -> bytes:

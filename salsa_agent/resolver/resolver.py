@@ -14,11 +14,12 @@ from dns.name import Name
 from salsa_agent.core.model import Answer, Mx, Outcome, Question, RRType, Server, Srv
 from salsa_agent.core.settings import Dns, Settings
 from salsa_agent.resolver import hosts
-from salsa_agent.resolver.message import Alias, Reply, ServerFailed, canonical, query_name
+from salsa_agent.resolver.message import Alias, Reply, ServerFailed, query_name
 from salsa_agent.resolver.query_budgets import QueryBudgets
 from salsa_agent.resolver.resolution import Attempt, Failed, Resolution, server_text
 from salsa_agent.resolver.server_memory import ServerMemory
 from salsa_agent.resolver.transport import NoReply, Pay, QueryAttempt
+from salsa_agent.resolver.wire import canonical
 
 MAX_ALIASES = 8  # CNAMEs whose target has to be asked for
 HOSTS_TTL = 60  # seconds: a change of the hosts file shows soon

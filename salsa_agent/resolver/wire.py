@@ -1,126 +1,121 @@
-"""The records of a reply, and the names in them (RFC 1035 sections 3.2.1 and 4.1.4). All of it may be hostile.
+"""The records of a reply, read by dnspython within bounds (RFC 1035 sections 3.2.1 and 4.1.4). All may be hostile.
 
-What names share is read once (C5): a reply of 64 KiB may have 4,000 records, and a pointer to every octet before them
-(docs/decisions/dnspython-with-our-own-loop.md).
+A reply of 64 KiB may have 4,000 records, and names that take the library 15 seconds
+(docs/decisions/dnspython-with-our-own-loop.md). So a record is decoded only where somebody wants it, a name that many
+records share is read once, and what is read of names is bounded.
 """
 
 from __future__ import annotations
 
-import re
-import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import dns.exception
+import dns.name
+import dns.rdata
+import dns.wire
 from dns.name import Name
+from dns.rdataclass import IN
+from dns.rdatatype import RdataType
 
-IN = 1  # the class
-MAX_LABELS = 1 << 16  # read of one message, pointers among them; about 20 ms. 64 KiB of honest names have half as many
-MAX_NAME = 255  # octets; RFC 1035 section 2.3.4
-
-_RECORD = struct.Struct("!HHIH")
-_POINTER = struct.Struct("!H")
-_PLAIN = re.compile(rb"[a-z0-9_/.-]+")
+MAX_POINTERS = 16  # of one name, in a row; an honest one has one, and dnspython 2.7 would follow any number
+MAX_LABELS = 1 << 15  # in the names of one reply, each of which counts for NAME_COST more: about 50 ms
+NAME_COST = 8  # labels that a name costs beside its own
+_POINTER = 0xC0
 
 
-class Malformed(ValueError):
-    """The message is not what RFC 1035 describes."""
+class Malformed(dns.exception.FormError):
+    """The message is not what RFC 1035 describes. One of the library's errors, which it lets through as it is."""
 
     def __init__(self, reason: str = "malformed reply") -> None:
-        super().__init__(reason)
+        super().__init__(reason)  # type: ignore[no-untyped-call]
 
 
-class Record(NamedTuple):
-    """A record of class IN; its data is from `at` to `end`. `ttl`: seconds."""
+class WireRecord(NamedTuple):
+    """A record of class IN; its data has `length` octets from `at`. `owner`: as `canonical`; `ttl`: seconds."""
 
     owner: str
     rtype: int
     ttl: int
     at: int
-    end: int
+    length: int
 
 
-class _Known(NamedTuple):
-    """A name that was read. `text`: empty for the root. `size`: octets. `end`: where what follows it begins."""
+class Wire(dns.wire.Parser):
+    """A message. What cannot be read raises one of the library's errors (DNSException)."""
 
-    text: str
-    size: int
-    end: int
-
-
-class Wire:
-    """A message. What cannot be read raises Malformed, or struct.error where it ends too early.
-
-    Names are as in zone files, with the final dot and in lower case, so that equal names are equal texts: a server may
-    compress them by pointers into the question, whose case is random.
-    """
+    _pointers_left = MAX_POINTERS  # here, as the library's constructor calls `seek`
 
     def __init__(self, octets: bytes, at: int) -> None:
         """`at`: where the first record begins."""
-        self._octets = octets
-        self._at = at
-        self._known: dict[int, _Known] = {}  # by the place of a name, or of the rest of one
+        super().__init__(octets, at)
         self._labels_left = MAX_LABELS
+        self._owners: dict[int, str] = {}  # by where a pointer leads
+        self._names: dict[str, Name] = {}
 
-    def records(self, count: int) -> Iterator[Record]:
-        """The next `count` records, without those of other classes."""
+    def records(self, count: int, types: frozenset[int]) -> Iterator[WireRecord]:
+        """Those of the next `count` records that are of these types."""
         for _ in range(count):
-            owner, at = self.name(self._at)
-            rtype, rclass, ttl, length = _RECORD.unpack_from(self._octets, at)
-            at += _RECORD.size
-            self._at = end = at + length
-            if end > len(self._octets):
-                raise Malformed
-            if rclass == IN:
-                yield Record(owner, rtype, 0 if ttl >> 31 else ttl, at, end)  # RFC 2181 section 8
+            owner = self._owner()
+            rtype, rclass, ttl, length = self.get_struct("!HHIH")
+            at = self.current
+            # not by the library: it looks for a module for each type that it does not know, and keeps a class for ever
+            self.get_bytes(length)
+            if rclass == IN and rtype in types:
+                yield WireRecord(owner, rtype, 0 if ttl >> 31 else ttl, at, length)  # RFC 2181 section 8
 
-    def name(self, at: int) -> tuple[str, int]:
-        """The name at `at`, and where what follows it begins."""
-        unread: list[tuple[int, list[bytes], int]] = []
-        place: int | None = at
-        rest = _Known("", 1, 0)  # the root, whose end nobody needs
-        while place is not None:
-            if (known := self._known.get(place)) is not None:
-                rest = known
-                break
-            labels, end, pointer = self._labels(place)
-            unread.append((place, labels, end))
-            if pointer is not None and pointer >= place:
-                raise Malformed  # "a prior occurrence" (RFC 1035 section 4.1.4): so it ends
-            place = pointer
-        for begin, labels, end in reversed(unread):
-            size = rest.size + sum(map(len, labels), len(labels))
-            if size > MAX_NAME:
-                raise Malformed
-            self._known[begin] = rest = _Known(_text(labels) + rest.text, size, end)
-        return rest.text or ".", rest.end
+    def octets(self, record: WireRecord) -> bytes:
+        """Its data as it came."""
+        return self.wire[record.at : record.at + record.length]
 
-    def _labels(self, at: int) -> tuple[list[bytes], int, int | None]:
-        """The labels at `at` up to the root or a pointer, where what follows begins, and where the pointer leads."""
-        octets, labels = self._octets, list[bytes]()
+    def decode(self, record: WireRecord) -> dns.rdata.Rdata:
+        """Its data. Only for types that the library knows."""
+        walk = self.current, self.furthest
+        self.current = self.furthest = record.at  # where a name goes on behind a pointer is the furthest of this record
         try:
-            while 0 < (length := octets[at]) < 64:
-                at += 1 + length
-                labels.append(octets[at - length : at])
-                if len(labels) > MAX_NAME // 2:
-                    break
-        except IndexError:
-            raise Malformed from None
-        self._labels_left -= 1 + len(labels)
+            with self.restrict_to(record.length):
+                return dns.rdata.from_wire_parser(IN, RdataType(record.rtype), self)
+        finally:
+            self.current, self.furthest = walk
+
+    def is_below(self, name: str, owner: str) -> bool:
+        """Whether the zone of an owner may hold a name."""
+        if name not in self._names:
+            self._names[name] = dns.name.from_text(name)
+        return self._names[name].is_subdomain(self._names[owner])
+
+    def get_name(self, origin: Name | None = None, decompress: bool = True) -> Name:  # noqa: ARG002 - as in the library
+        """The name here. All that are read may be compressed (RFC 3597 section 4): dnspython 2.7 does not ask."""
+        self._pointers_left = MAX_POINTERS
+        name = dns.name.from_wire_parser(self)
+        self._labels_left -= NAME_COST + len(name.labels)
         if self._labels_left < 0:
-            raise Malformed("reply with too many labels")
-        if length == 0:
-            return labels, at + 1, None
-        if length < 192:  # no known type of label, or too many
-            raise Malformed
-        (pointer,) = _POINTER.unpack_from(octets, at)
-        return labels, at + 2, pointer & 0x3FFF
+            raise Malformed("reply with too many names")
+        return name
+
+    def seek(self, where: int) -> None:
+        """Where a name goes on, at each of its pointers."""
+        self._pointers_left -= 1
+        if self._pointers_left < 0:
+            raise Malformed("name with too many pointers")
+        super().seek(where)
+
+    def _owner(self) -> str:
+        """The owner of the record here. In most replies it is a pointer, the same one in each record of a set."""
+        pointer = -1
+        if self.remaining() >= 2 and self.wire[self.current] >= _POINTER:
+            pointer = int.from_bytes(self.wire[self.current : self.current + 2], "big")
+            if (known := self._owners.get(pointer)) is not None:
+                self.get_bytes(2)
+                return known
+        name = self.get_name()
+        text = canonical(name)
+        self._names[text] = name
+        if pointer >= 0:
+            self._owners[pointer] = text
+        return text
 
 
-def _text(labels: list[bytes]) -> str:
-    """In the form of zone files, with a dot behind each."""
-    if not labels:
-        return ""
-    text = b".".join(labels).lower()
-    if _PLAIN.fullmatch(text) and text.count(b".") == len(labels) - 1:
-        return text.decode("ascii") + "."
-    return Name([label.lower() for label in labels]).to_text() + "."
+def canonical(name: Name) -> str:
+    """A name as in zone files, with the final dot and in lower case, so that equal names are equal texts."""
+    return name.canonicalize().to_text()

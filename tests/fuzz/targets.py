@@ -52,7 +52,6 @@ from salsa_agent.resolver.message import (
     Query,
     Reply,
     ServerFailed,
-    canonical,
     is_reply,
     is_truncated,
     keeps_case,
@@ -62,6 +61,7 @@ from salsa_agent.resolver.message import (
 from salsa_agent.resolver.resolution import server_text
 from salsa_agent.resolver.resolver import _answer
 from salsa_agent.resolver.transport import _endpoint_of
+from salsa_agent.resolver.wire import canonical
 from salsa_agent.smtp import tls
 from salsa_agent.smtp.conversation import Conversation, Demands
 from salsa_agent.system.logs import LineFormatter

@@ -188,6 +188,22 @@ SHELL = Peer(
 
 
 @contextmanager
+def awake() -> Iterator[None]:
+    """No processor sleeps in the block: on each a process runs whenever nothing else wants to (sched(7): SCHED_IDLE).
+
+    A processor that sleeps while an answer is awaited takes its time to get going, several times for each address. How
+    much that is belongs to the machine, and in a virtual one to whoever else is on it.
+    """
+    spin = ["sh", "-c", "while :; do :; done"]
+    with ExitStack() as stack:
+        for processor in os.sched_getaffinity(0):
+            process = subprocess.Popen(["chrt", "--idle", "0", "taskset", "--cpu-list", str(processor), *spin])
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        yield
+
+
+@contextmanager
 def running(lab: Lab, peer: Peer) -> Iterator[subprocess.Popen[str]]:
     """The peer runs and has its name; its process. It is ended with the block."""
     process = lab.start(peer.argv(lab))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,9 @@ import pytest
 from salsa_agent import __version__
 from tests.lab.booted import Booted
 from tests.lab.run import PROJECT, run
+
+# A package asks for the libraries of the release on which it was built: from 13 none goes onto 12 (docs/packagers.md).
+FOR_12 = platform.freedesktop_os_release().get("VERSION_CODENAME") != "trixie"
 
 
 def copy_project(tree: Path) -> None:

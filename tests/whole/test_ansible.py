@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -20,15 +19,13 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.lab.booted import Booted
-from tests.lab.package import debian_package
+from tests.lab.package import FOR_12, debian_package
 from tests.lab.run import PROJECT
 from tests.lab.site import RELAY, SERVER, Site
 from tests.lab.trees import tree
 
 KIT = PROJECT / "contrib/ansible"
-# a package that was built on 13 asks for libraries that 12 has not (docs/packagers.md)
-RELEASE = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-HOSTS = {"trixie": "10.53.0.13"} if RELEASE == "trixie" else {"bookworm": "10.53.0.12", "trixie": "10.53.0.13"}
+HOSTS = {"bookworm": "10.53.0.12", "trixie": "10.53.0.13"} if FOR_12 else {"trixie": "10.53.0.13"}
 DROP_IN = "/etc/salsa-agent.toml.d/50-ansible.toml"
 UNIT = "salsa-agent.service"
 OF_ONE: dict[str, dict[str, Any]] = {

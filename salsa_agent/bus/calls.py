@@ -127,7 +127,7 @@ def refuse(bus: BusConnection, call: Header, error: Exception) -> None:
 
 def _allowed(member: str, uid: int | None) -> int:
     """The user who may make this call. Raises AccessDenied."""
-    if uid is None or uid == GONE:  # as NetworkManager's script is, which waits for no reply
+    if uid is None or uid == GONE:  # who waits for no reply, as NetworkManager's script, is often gone by now
         if member not in _UNPRIVILEGED:
             raise AccessDenied("The bus does not say whose call this is.")
         return GONE  # all of them share one user's limits

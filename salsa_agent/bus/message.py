@@ -165,7 +165,7 @@ def error(call: Header, serial: int, name: str, text: str) -> bytes:
 
 @lru_cache(maxsize=32)
 def _sentence(text: str) -> bytes:
-    """The same few again and again."""
+    """The body of an error. In a flood it is one of a few sentences, which are marshalled once."""
     return encode("s", [text])
 
 

@@ -17,13 +17,20 @@ MOST_PARTS = 3  # of a key: those that mean something have two
 _NOT_BARE = re.compile(rb"""\"{3}.*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*""", re.DOTALL)
 _PART = rb"[A-Za-z0-9_\"-]+"
 _DEEP_KEY = re.compile(rb"(?<![A-Za-z0-9_\"-])%b(?:[ \t]*\.[ \t]*%b){%d}" % (_PART, _PART, MOST_PARTS))
+_MOST_SHOWN = 100  # characters of a key
 
 
-def has_deep_key(text: bytes) -> bool:
-    """Whether a TOML file has a key with more parts than are read; tomllib takes a time that grows as their square."""
-    return bool(_DEEP_KEY.search(_NOT_BARE.sub(_bare, text)))
+def deep_key(text: bytes) -> str:
+    """The beginning of a key with more parts than are read, such as `a.b.c.d`; empty: the TOML file has none.
+
+    tomllib takes a time that grows as the square of their number.
+    """
+    found = _DEEP_KEY.search(_NOT_BARE.sub(_bare, text))
+    return found[0].decode("ascii")[:_MOST_SHOWN] if found else ""
 
 
 def _bare(match: re.Match[bytes]) -> bytes:
-    """A comment is nothing, and a string a part of a key whatever is in it."""
-    return b"" if match[0].startswith(b"#") else b'""'
+    """A comment is nothing, and a string a part of a key: its own name where that is plain, whatever else it is."""
+    if match[0].startswith(b"#"):
+        return b""
+    return b'"%b"' % (match[0][1:-1] if re.fullmatch(rb"[A-Za-z0-9_-]*", match[0][1:-1]) else b"")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from salsa_agent.config.bounds import MOST_ENTRIES, MOST_PARTS, has_deep_key
+from salsa_agent.config.bounds import MOST_ENTRIES, MOST_PARTS, deep_key
 from salsa_agent.config.keys import ENTRY_KEYS, KEYS, Forms, unknown_key, unknown_table
 from salsa_agent.text import printable
 
@@ -105,8 +105,8 @@ def _why_no_table(table: str) -> str:
 def _toml(data: bytes) -> dict[str, Any]:
     if not data.strip():
         return {}
-    if has_deep_key(data):
-        raise ValueError(f"has a key with more than {MOST_PARTS} parts")
+    if key := deep_key(data):
+        raise ValueError(f"has a key with more than {MOST_PARTS} parts: {key}")
     import tomllib  # late: without a file there is nothing to parse
 
     try:

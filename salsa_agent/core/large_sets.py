@@ -1,7 +1,7 @@
 """The records of an enormous set that can matter, and the order that says which: rules C1, C5 and C12.
 
-A reply may bring thousands. They are judged once, when they come; what is kept is what the selection would choose from
-all of them, and as many more as `Explain` has room for.
+An answer may bring a thousand. They are judged once, when they come; what is kept is what the selection would choose
+from all of them, and as many more as `Explain` has room for.
 """
 
 from __future__ import annotations

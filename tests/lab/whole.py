@@ -167,6 +167,12 @@ class World:
 
     # --- the host
 
+    def settle(self) -> None:
+        """Have all relays answer, and the host in the first network."""
+        for name in RELAYS:
+            self.relay(name)
+        self.join("165.154.15.1")
+
     def join(self, address: str) -> None:
         """The host gets an address, and the default route of its network."""
         self.host.ip("addr", "add", f"{address}/24", "dev", "up0")

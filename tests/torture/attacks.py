@@ -218,7 +218,25 @@ def crowd(trial: Trial) -> None:
     """No more than its 64 connections are held, whatever comes at once; it took 67 MiB and 655 descriptors."""
     trial.start(config=f'postfix.listen = ["inet:127.0.0.1:{PORT}"]\n{CONFIG}', on=A)
     seconds = max(3.0, trial.seconds(20))
+    deadline = time.monotonic() + seconds + trial.slack
     files = most = descriptors(trial.pid)
+    answered = rounds = 0
+    # two answers a second, for which a busy machine may need the slack, too
+    while answered < 2 * seconds and (not rounds or time.monotonic() + seconds < deadline):
+        more, held = _crowded(trial, seconds)
+        answered, rounds, most = answered + more, rounds + 1, max(most, held)
+    trial.note(
+        f"Postfix gets {answered / seconds / rounds:.0f} answers a second; {peak(trial.pid) // MIB} MiB, "
+        f"{most - files} connections"
+    )
+    if answered < 2 * seconds or peak(trial.pid) > 64 * MIB or most - files > 80:
+        raise Broken(trial.row.note)
+    trial.expect(NOC, ROUND, "ready")
+
+
+def _crowded(trial: Trial, seconds: float) -> tuple[int, int]:
+    """So many seconds of it: the answers that Postfix got, and the most descriptors that the agent held."""
+    most = 0
     modes = {NOBODY: "asks", STRANGERS[0]: "silent", STRANGERS[1]: "half"}
     users = [
         trial.world.start(trial.world.host, [sys.executable, "-I", "-c", CROWD, str(uid), mode, str(seconds)])
@@ -230,14 +248,7 @@ def crowd(trial: Trial) -> None:
         most = max(most, descriptors(trial.pid))
     for user in (*users, postfix):
         user.popen.wait(seconds + 30)
-    answered = int(postfix.out.split("answers ")[1]) / seconds
-    trial.note(
-        f"Postfix gets {answered:.0f} answers a second; {peak(trial.pid) // MIB} MiB, {most - files} connections"
-    )
-    # two a second, for which a busy machine may need the slack, too
-    if answered * (seconds + trial.slack) < 2 * seconds or peak(trial.pid) > 64 * MIB or most - files > 80:
-        raise Broken(trial.row.note)
-    trial.expect(NOC, ROUND, "ready")
+    return int(postfix.out.split("answers ")[1]), most
 
 
 @fault("attacks", "two users report a good relay all the time")

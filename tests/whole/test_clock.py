@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.whole import CONFIG, NOC, RELAYS, World
+from tests.lab.whole import CONFIG, NOC, World
 
 DAY = 86_400.0
 # `time.time` as a clock that is ahead by what stands in a file; nothing else of Python's asks CLOCK_REALTIME here
@@ -24,9 +24,7 @@ sys.exit(main(sys.argv[1:]))
 @pytest.fixture
 def world() -> Iterator[World]:
     with World() as made:
-        for name in RELAYS:
-            made.relay(name)
-        made.join("165.154.15.1")
+        made.settle()
         yield made
 
 

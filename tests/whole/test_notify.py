@@ -26,9 +26,7 @@ def desktop() -> Iterator[Desktop]:
 @pytest.fixture
 def world() -> Iterator[World]:
     with World() as made:
-        for name in RELAYS:
-            made.relay(name)
-        made.join("165.154.15.1")
+        made.settle()
         made.agent()
         made.wait_for_best(NOC)
         yield made

@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.bus import PATIENCE, PROJECT
 from tests.lab.desktop import HEIGHT, TRAY, WIDTH, Desktop
-from tests.lab.whole import HOME, NOC, RELAYS, VERTEX, Process, World, until
+from tests.lab.whole import HOME, NOC, VERTEX, Process, World, until
 
 GREEN, WHITE = (0x2E, 0x9E, 0x44), (255, 255, 255)
 WATCHER = "org.kde.StatusNotifierWatcher"
@@ -26,9 +26,7 @@ def desktop() -> Iterator[Desktop]:
 @pytest.fixture
 def world() -> Iterator[World]:
     with World() as made:
-        for name in RELAYS:
-            made.relay(name)
-        made.join("165.154.15.1")
+        made.settle()
         yield made
 
 

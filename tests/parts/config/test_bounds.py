@@ -15,7 +15,7 @@ from salsa_agent.config.bounds import (
     MOST_PARTS,
     MOST_RELAYS,
     MOST_TEXT,
-    has_deep_key,
+    deep_key,
 )
 
 ROOM = 64 << 20  # MemoryMax of the unit is 128 MiB, and the agent itself has 40
@@ -40,17 +40,20 @@ def site(number: int, relays: str = '["a"]') -> str:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "key"),
     [
-        "a" + ".a" * 100_000 + " = 1",
-        "a" + " . a" * 60_000 + " = 1",
-        'a = { "b"' + '."b"' * 50_000 + " = 1 }",
-        "[a" + ".a" * 100_000 + "]",
-        "[[a" + ".'a'" * 60_000 + "]]",
+        ("a" + ".a" * 100_000 + " = 1", "a.a.a.a"),
+        ("static.relays.a.b = 1", "static.relays.a.b"),
+        ("a" + " . a" * 60_000 + " = 1", "a . a . a . a"),
+        ('a = { "b"' + '."b"' * 50_000 + " = 1 }", '"b"."b"."b"."b"'),
+        ("[a" + ".a" * 100_000 + "]", "a.a.a.a"),
+        ("[[a" + ".'a'" * 60_000 + "]]", 'a."a"."a"."a"'),
+        ("a" * 100_000 + ".b.c.d = 1", "a" * 100),
+        ('"\\u001b"' + ".b" * 4 + " = 1", '"".b.b.b'),
     ],
 )
-def test_a_key_of_many_parts_is_said_to_be_one(file: Path, text: str) -> None:
-    assert problems(file, text) == [f"has a key with more than {MOST_PARTS} parts"]
+def test_a_key_of_many_parts_is_said_to_be_one(file: Path, text: str, key: str) -> None:
+    assert problems(file, text) == [f"has a key with more than {MOST_PARTS} parts: {key}"]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def test_a_key_of_many_parts_is_said_to_be_one(file: Path, text: str) -> None:
     ],
 )
 def test_what_only_looks_like_such_a_key_is_none(text: bytes) -> None:
-    assert not has_deep_key(text)
+    assert not deep_key(text)
 
 
 def test_a_list_has_at_most_1000_entries(file: Path) -> None:

@@ -12,9 +12,8 @@ from salsa_agent.core.settings import Policy
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _LABELS = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
-_ADDRESS = re.compile(
-    r"((0x[0-9a-f]*|[0-9]+)\.){1,3}0x[0-9a-f]*", re.ASCII
-)  # inet_aton(3), where the last label has letters
+# what inet_aton(3) takes for an address though its last label is not all digits
+_ADDRESS = re.compile(r"((0x[0-9a-f]*|[0-9]+)\.){1,3}0x[0-9a-f]*", re.ASCII)
 _MAX_NAME = 253  # RFC 1035 2.3.4, without the root
 _BANNED_ZONES = (("localhost",), ("invalid",), ("in-addr", "arpa"), ("ip6", "arpa"))
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")

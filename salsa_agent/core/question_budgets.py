@@ -13,7 +13,7 @@ from salsa_agent.core.model import Question, Server
 from salsa_agent.core.token_bucket import Bucket
 
 OF_SERVER, OF_SERVER_PER_SECOND = 2048, 64  # questions; 64 addresses and 64 exchanges make some 450
-OF_LINK, OF_LINK_PER_SECOND = OF_SERVER, OF_SERVER_PER_SECOND  # so that another link has as much left of the next
+OF_LINK, OF_LINK_PER_SECOND = OF_SERVER, OF_SERVER_PER_SECOND  # half of all, so that the rest is left to other links
 OF_ALL, OF_ALL_PER_SECOND = 4096, 128
 TRIES, TRY_EVERY = 6, 4.0  # of one question until it is answered: the rounds of a roam (E2), then seconds
 

@@ -84,7 +84,10 @@ class RelayFile:
             self._again = asyncio.get_running_loop().call_later(LOOK, self._update)
 
     def _taken(self) -> _Directory:
-        """The directory that bears the name now; what became of it since is left without our files. Raises OSError."""
+        """The directory that stands at the configured path now. Raises OSError.
+
+        Where it is another than before, as after a move, our files are removed from that one.
+        """
         if self._held is not None and not self._held.bears(self._directory):
             with suppress(OSError):
                 self._held.remove()

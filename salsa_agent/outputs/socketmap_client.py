@@ -46,7 +46,7 @@ class Client:
         self.user = user
         self.asked = False  # whether it ever sent a query
         self._connection = connection
-        self._fd = connection.fileno()  # for the loop: it describes a socket that it does not know, which takes time
+        self._fd = connection.fileno()  # given to the event loop, which takes longer with the socket itself
         self._reply = reply
         self._left = left
         self._loop = asyncio.get_running_loop()

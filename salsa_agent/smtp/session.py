@@ -82,10 +82,10 @@ class Session:
         _expect(await self._command("RSET"), 250)
 
     async def in_turn(self) -> None:
-        """See that the relay has said no more than it was asked: whose replies are counted wrong is believed none.
+        """See that the relay has sent no more than the replies that were asked for (rule D1).
 
-        Raises ProtocolError; NegativeReply for the 421 of a server that goes down, which may say it at any time
-        (RFC 5321 section 3.8).
+        Of one that has, it is not known which reply belongs to which command. Raises ProtocolError; NegativeReply for
+        the 421 of a server that goes down, which may say it at any time (RFC 5321 section 3.8).
         """
         unasked = self._stream.unasked()
         if unasked.startswith(b"421"):

@@ -79,7 +79,7 @@ class EngineLoop:
             asyncio.get_running_loop().call_soon(self._attempt, self._turn)
 
     def _attempt(self, step: Callable[[], None]) -> None:
-        """Never raises: nobody would hear of it."""
+        """Take a step, and keep its error for `run`: nobody hears of one that a callback of the event loop raises."""
         try:
             step()
         except Exception as error:

@@ -44,6 +44,12 @@ def stays(hosts: int, networks: int, mean: float) -> list[list[float]]:
     return [all_stays[host * networks : (host + 1) * networks] for host in range(hosts)]
 
 
+def bus_address(said: bytes) -> str:
+    """The address of its private bus, which an agent prints in a line among those of its log; empty: not yet."""
+    found = re.search(rb"^(unix:path=\S+)\n", said, re.MULTILINE)
+    return found[1].decode() if found else ""
+
+
 @dataclass(slots=True)
 class Counted:
     """What all agents together did in `seconds` of being on a network, and what reached the servers."""
@@ -168,8 +174,7 @@ class Streets:
             yield number + 1
 
     def _address(self, number: int) -> str:
-        found = re.search(rb"unix:path=\S+", self._log(f"agent{number}").partition(b"\n")[0])
-        return found[0].decode() if found else ""
+        return bus_address(self._log(f"agent{number}"))
 
     def roam(self, host: int, network: int) -> None:
         """The host is in this network now, and in no other."""

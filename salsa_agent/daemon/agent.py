@@ -110,7 +110,8 @@ class Agent:
         try:
             async with running(parts):
                 try:
-                    self._keeps_files = not await connection.taken()
+                    # on a bus of its own nobody else has the name, and its address is awaited
+                    self._keeps_files = bool(connection.private_address) or not await connection.taken()
                     if self._keeps_files:
                         self._files.clear()  # of an earlier run that was killed
                     self._socketmap.configure(self._settings)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salsa_agent.core import admission as names
-from salsa_agent.core.model import Answer, Mx, Outcome, RelayKey, RRType, Source
-from salsa_agent.core.settings import Policy, Settings
+from salsa_agent.core.model import Answer, Mx, Outcome, Question, RelayKey, RRType, Source
+from salsa_agent.core.settings import Policy, Settings, Site
 from salsa_agent.text import sanitize
 from tests.core.sim import FAILED, World, at, host, mx
 
@@ -297,6 +297,31 @@ def test_c8_its_name_is_looked_up_in_the_hosts_file_first_and_a_literal_not_at_a
         "192.0.2.25": (ip_address("192.0.2.25"),),
     }
     assert not [q for q in world.asked if q.name == "192.0.2.25"]
+
+
+class WithHostsFile(World):
+    """The hosts file has one address for every name."""
+
+    def answer(self, question: Question) -> Answer:
+        return at("203.0.113.99") if question.hosts and question.rtype is RRType.A else super().answer(question)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(static_relays=(RelayKey("noc.hookup.net", 25),)),
+        Settings(sites=(Site("here", interface=("eth0",), relays=(RelayKey("noc.hookup.net", 25),), use="last"),)),
+    ],
+    ids=["static", "site"],
+)
+def test_c6_what_the_network_names_is_looked_up_as_the_administrators_where_it_is_his_too(settings: Settings) -> None:
+    """C8: or else a network that names his relay says where it is looked for, whatever his hosts file says."""
+    world = WithHostsFile(settings)
+    world.mx("15.154.165.in-addr.arpa", mx("10:noc.hookup.net."))
+    world.host("noc.hookup.net", at("203.0.113.1"))
+    world.start("165.154.15.1")
+    assert [(listed.relay.key.host, listed.relay.source) for listed in world.said.relays] == [("noc.hookup.net", "dns")]
+    assert [check.addresses for check in world.checked] == [(ip_address("203.0.113.99"),)]
 
 
 def test_c6_the_evidence_is_complete() -> None:

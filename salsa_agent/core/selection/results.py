@@ -73,7 +73,7 @@ def merged(parts: Iterable[Part]) -> RelayList:
     """C6: the parts one after the other; of two entries with the same host and port the first stays at its place.
 
     Where a later one is the administrator's, the first is treated as the administrator's, too, and under the conditions
-    of the later one: what SRV records name must prove its name (C12).
+    of the later one: it is at the addresses of that (C8), and what SRV records name must prove its name (C12).
     """
     relays: dict[RelayKey, Relay] = {}
     firm, settled = 0, True
@@ -84,7 +84,7 @@ def merged(parts: Iterable[Part]) -> RelayList:
             if first is None:
                 relays[relay.key] = relay
             elif relay.administrator and not first.administrator:
-                relays[relay.key] = first._replace(administrator=True, srv=relay.srv)
+                relays[relay.key] = first._replace(administrator=True, srv=relay.srv, addresses=relay.addresses)
         dropped += part.dropped
         if settled:
             firm, settled = len(relays), part.settled

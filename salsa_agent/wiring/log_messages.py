@@ -57,8 +57,11 @@ def _why(said: Publication) -> str:
 
 def _entry(listed: ListedRelay) -> str:
     relay = listed.relay
-    where = f"{relay.source}"
-    if relay.name:
-        where += f": {relay.address} on {relay.interface}, /{relay.level}, {relay.name}"
+    known = (
+        f"{relay.address} on {relay.interface}" if relay.address else "",
+        "" if relay.level is None else f"/{relay.level}",
+        relay.name,
+    )
+    where = f"{relay.source}: {', '.join(filter(None, known))}" if relay.name else f"{relay.source}"
     reason = f" ({listed.reason})" if listed.reason else ""
     return f"{where}; {listed.verdict}{reason}"

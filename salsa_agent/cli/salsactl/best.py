@@ -13,6 +13,7 @@ from salsa_agent.cli.salsactl.command import Command, best_of, say, say_json, se
 
 _DEFAULT_WAIT = 30.0  # seconds
 _MAX_WAIT = 86_400.0
+_FIRST_LOOK = 5.0  # seconds that an agent has for its first answer, however short the wait: it may have decided already
 _UNDECIDED = ("starting", "resolving")
 
 _TEXT = """\
@@ -72,11 +73,13 @@ async def _decided(agent: Client, seconds: float, sender: str | None) -> dict[st
     Raises NotRunning when no agent runs at the start.
     """
     last: dict[str, Any] | None = None
+    until = asyncio.get_running_loop().time() + seconds
     try:
-        async with asyncio.timeout(seconds), aclosing(agent.follow()) as changes:
+        async with asyncio.timeout(max(seconds, _FIRST_LOOK)) as limit, aclosing(agent.follow()) as changes:
             async for last in changes:
                 if last is not None and last["State"] not in _UNDECIDED and not _sender_is_pending(last, sender):
                     return last
+                limit.reschedule(until)
     except TimeoutError:
         pass
     return last if last is not None and last["State"] not in _UNDECIDED else None

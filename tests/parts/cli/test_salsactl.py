@@ -399,6 +399,18 @@ async def test_best_wait_ends_with_75_in_time(bus: Bus) -> None:
     refused(await ctl(bus, "--bus", "system", "best", "--wait=9"), 69)
 
 
+async def test_best_wait_of_no_time_has_a_decision_that_is_there(bus: Bus) -> None:
+    """75 is for a state that still is `starting` or `resolving`."""
+    async with serving(bus, replace(say.WHOLE, senders=(HOME, LATE))):
+        for seconds in ("0", "0.001"):
+            assert await ctl(bus, "best", f"--wait={seconds}") == Done(0, "vertex.tor.hookup.net:25\n", "")
+        assert (await ctl(bus, "best", "--wait=0", "--sender", "me@home.example")).out == "smtp.home.example:465\n"
+        refused(await ctl(bus, "best", "--wait=0", "--sender", "me@late.example"), 1, "no relay for this sender")
+    async with serving(bus, say.NOTHING):
+        refused(await ctl(bus, "best", "--wait=0"), 1, "no relay (offline)")
+    refused(await ctl(bus, "--bus", "system", "best", "--wait=0"), 69)
+
+
 async def test_best_wait_of_a_sender_waits_for_its_list(bus: Bus) -> None:
     async with (
         serving(bus, replace(say.WHOLE, senders=(HOME._replace(best=Best(), relays=(), decided=False),))) as agent,

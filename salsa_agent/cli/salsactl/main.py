@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         given = parser().parse_args(argv)
     except SystemExit as ended:
-        if ended.code == EX_USAGE and ctl_check.COMMAND.name in (sys.argv[1:] if argv is None else argv):
+        if ended.code == EX_USAGE and _is_check(sys.argv[1:] if argv is None else argv):
             ctl_check.report(ctl_check.UNKNOWN, "bad usage")  # to a monitor, 2 would mean CRITICAL
             return ctl_check.UNKNOWN
         raise
@@ -107,6 +107,17 @@ def main(argv: list[str] | None = None) -> int:
         warn(defect(given.command, error))
         return EX_SOFTWARE
     return int(status)
+
+
+def _is_check(argv: list[str]) -> bool:
+    """Whether a bad command line is one of `check`: by its command, or where it has none, by any of its words."""
+    words = iter(argv)
+    for word in words:
+        if word == "--bus":
+            next(words, None)
+        elif not word.startswith("-"):
+            return word == ctl_check.COMMAND.name
+    return ctl_check.COMMAND.name in argv
 
 
 class _Warn(logging.Handler):

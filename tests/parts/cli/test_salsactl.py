@@ -489,9 +489,12 @@ async def test_check_says_one_line_in_the_convention_of_nagios(bus: Bus, publica
 async def test_check_is_unknown_without_an_agent_and_for_bad_usage(bus: Bus) -> None:
     done = await ctl(bus, "--bus", "system", "check")
     assert (done.status, done.out.startswith("SALSA UNKNOWN - no agent runs")) == (3, True)
-    for argv in (["check", "--nonsense"], ["--bus", "nonsense", "check"], ["check", "x"]):
+    for argv in (["check", "--nonsense"], ["--bus", "nonsense", "check"], ["check", "x"], ["--bus", "check"]):
         done = await ctl(bus, *argv)
         assert (done.status, done.out) == (3, "SALSA UNKNOWN - bad usage\n")
+    for argv in (["lookup", "check"], ["--json", "best", "--sender", "check", "--nonsense"]):
+        done = await ctl(bus, *argv)
+        assert (done.status, done.out) == (2, ""), "another command's argument is no command"
 
 
 async def test_metrics_are_openmetrics(bus: Bus) -> None:

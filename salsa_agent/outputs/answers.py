@@ -11,7 +11,6 @@ from salsa_agent.text import host_port
 
 MAPS = ("relay", "transport")
 MOST_RELAYS = 8  # of one answer
-_MAX_SENDER = 320  # octets: 64 of the local part, @, 255 of the domain (RFC 5321 section 4.5.3.1)
 
 PENDING = b"TEMP the network has not answered yet"
 NO_RELAY_OF_SENDER = b"TEMP no relay for this sender is known"
@@ -41,7 +40,7 @@ class Answers:
             common = self._common[name.decode("ascii")]
         except (KeyError, UnicodeDecodeError):
             return UNKNOWN_MAP
-        if not self._own or len(key) > _MAX_SENDER:
+        if not self._own:
             return common
         found = entry_for(key.decode("utf-8", "replace"), self._senders)
         return common if found is None else self._own[self._senders.index(found)][name.decode("ascii")]

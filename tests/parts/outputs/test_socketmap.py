@@ -261,6 +261,8 @@ SENDERS = (HOME, NONE_LEFT, UNDECIDED)
         ("me@home.example", "OK [smtp.home.example]:587"),
         ("ME@Home.Example", "OK [smtp.home.example]:587"),
         ("@home.example", "OK [smtp.home.example]:587"),
+        (f"{'a' * 320}@home.example", "OK [smtp.home.example]:587"),  # whatever its length: never another relay
+        (f"{'é' * 160}@home.example", "OK [smtp.home.example]:587"),
         ("me@poor.example", "TEMP no relay for this sender is known"),
         ("me@late.example", "TEMP the network has not answered yet"),
         ("me@example.org", "OK [noc.example.net]:25"),

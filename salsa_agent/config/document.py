@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from salsa_agent.config.bounds import MOST_ENTRIES, MOST_PARTS, deep_key
 from salsa_agent.config.keys import ENTRY_KEYS, KEYS, Forms, unknown_key, unknown_table
+from salsa_agent.config.values import WrongEntries
 from salsa_agent.text import printable
 
 
@@ -48,8 +49,11 @@ class Document(NamedTuple):
     size: int = 0
 
 
-def read(file: str, data: bytes) -> Document:
-    """What a file with this content sets. Never raises: what is wrong is among `problems`."""
+def read(file: str, data: bytes, room: int = MOST_ENTRIES) -> Document:
+    """What a file with this content sets. Never raises: what is wrong is among `problems`.
+
+    `room`: once so many are known, of a list only the first wrong entry is told.
+    """
     try:
         tables = _toml(data)
     except ValueError as error:
@@ -61,7 +65,7 @@ def read(file: str, data: bytes) -> Document:
         if table in KEYS and isinstance(content, dict):
             for key, outcome in _in_form(table, content, KEYS[table]):
                 if isinstance(outcome, ValueError):
-                    problems.append(Problem(file, f"{table}.{key}", str(outcome)))
+                    problems += _problems(file, f"{table}.{key}", outcome, room - len(problems))
                 else:
                     values[table, key] = outcome
         elif table in ENTRY_KEYS and isinstance(content, list) and len(content) > MOST_ENTRIES:
@@ -70,18 +74,24 @@ def read(file: str, data: bytes) -> Document:
             for number, one in enumerate(content, 1):
                 entry, wrong = _entry(file, table, number, one)
                 entries.append(entry)
-                problems += wrong
+                for key, of_key in wrong.items():
+                    problems += _problems(file, entry.key(key), of_key, room - len(problems))
         else:
             problems.append(Problem(file, table, _why_no_table(table)))
     return Document(file, values, tuple(entries), tuple(problems))
 
 
-def _entry(file: str, table: str, number: int, content: Mapping[str, Any]) -> tuple[Entry, list[Problem]]:
+def _problems(file: str, key: str, error: ValueError, room: int) -> list[Problem]:
+    """One for each wrong entry of a list, as far as there is room; at least one."""
+    reasons = error.reasons if isinstance(error, WrongEntries) else (str(error),)
+    return [Problem(file, key, reason) for reason in reasons[: max(1, room)]]
+
+
+def _entry(file: str, table: str, number: int, content: Mapping[str, Any]) -> tuple[Entry, dict[str, ValueError]]:
     outcomes = dict(_in_form(table, content, ENTRY_KEYS[table]))
     values = {key: outcome for key, outcome in outcomes.items() if not isinstance(outcome, ValueError)}
     entry = Entry(file, table, number, values, frozenset(content))
-    wrong = [Problem(file, entry.key(key), str(one)) for key, one in outcomes.items() if isinstance(one, ValueError)]
-    return entry, wrong
+    return entry, {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, ValueError)}
 
 
 def _in_form(table: str, content: Mapping[str, Any], forms: Forms) -> Iterator[tuple[str, Any]]:

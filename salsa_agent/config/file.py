@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from salsa_agent.config.assemble import assemble, runtime_directory
-from salsa_agent.config.bounds import MOST_BYTES, MOST_BYTES_IN_ALL
+from salsa_agent.config.bounds import MOST_BYTES, MOST_BYTES_IN_ALL, MOST_ENTRIES
 from salsa_agent.config.document import Document, Problem, read
 from salsa_agent.config.keys import ENTRY_KEYS, KEYS
 from salsa_agent.core.settings import Settings
@@ -62,7 +62,7 @@ def check(path: Path | None) -> Checked:
     drop_ins, problems = _drop_ins(directory)
     documents, left = list[Document](), MOST_BYTES_IN_ALL
     for file in (main, *drop_ins):
-        documents.append(_document(file, left))
+        documents.append(_document(file, left, MOST_ENTRIES - sum(len(document.problems) for document in documents)))
         left -= documents[-1].size
     if path is None and documents[0] == _absent(main):
         del documents[0]
@@ -98,8 +98,11 @@ def _drop_ins(directory: Path) -> tuple[list[Path], tuple[Problem, ...]]:
     return [directory / os.fsdecode(name) for name in chosen], ()
 
 
-def _document(path: Path, left: int) -> Document:
-    """What is in one file; that it cannot be read is a problem, too. `left`: how many bytes may be read."""
+def _document(path: Path, left: int, room: int) -> Document:
+    """What is in one file; that it cannot be read is a problem, too. `left`: how many bytes may be read.
+
+    `room`: as `read` has it.
+    """
     try:
         data = read_file(path, MOST_BYTES, pipe=_PIPE_TIME)
     except FileNotFoundError:
@@ -112,7 +115,7 @@ def _document(path: Path, left: int) -> Document:
     if len(data) > left:
         reason = f"longer than {MOST_BYTES_IN_ALL >> 10} KiB together with the files before it"
         return Document(str(path), problems=(Problem(str(path), "", reason),))
-    return read(str(path), data)._replace(size=len(data))
+    return read(str(path), data, room)._replace(size=len(data))
 
 
 def _absent(path: Path) -> Document:

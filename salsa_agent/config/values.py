@@ -34,6 +34,14 @@ _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/
 _MAX_UNIX_PATH = 107  # sun_path of linux/un.h, less its NUL
 
 
+class WrongEntries(ValueError):
+    """Entries of a list are wrong. `reasons`: a phrase for each; the error's own is the first."""
+
+    def __init__(self, reasons: Iterable[str]) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__(self.reasons[0])
+
+
 # --- plain values
 
 
@@ -100,7 +108,10 @@ def required_text(item: Callable[[str], T]) -> Callable[[object], T]:
 
 
 def texts(item: Callable[[str], T], *, empty: bool = True) -> Callable[[object], tuple[T, ...]]:
-    """A list of strings of the form `item`; of equal ones the first stays. `empty`: it may be."""
+    """A list of strings of the form `item`; of equal ones the first stays. `empty`: it may be.
+
+    What is returned raises WrongEntries, or ValueError for what is no such list.
+    """
 
     def form(value: object) -> tuple[T, ...]:
         if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
@@ -109,7 +120,16 @@ def texts(item: Callable[[str], T], *, empty: bool = True) -> Callable[[object],
             raise ValueError(f"must have at most {MOST_ENTRIES} entries")
         if not value and not empty:
             raise ValueError("must not be empty")
-        return tuple(dict.fromkeys(item(entry) for entry in value))
+        right: dict[T, None] = {}
+        wrong: dict[str, None] = {}
+        for entry in value:
+            try:
+                right[item(entry)] = None
+            except ValueError as error:
+                wrong[str(error)] = None
+        if wrong:
+            raise WrongEntries(wrong)
+        return tuple(right)
 
     return form
 

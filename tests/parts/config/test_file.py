@@ -482,6 +482,30 @@ def test_all_that_is_wrong_is_found(file: Path, drop_ins: Path) -> None:
     assert error(file) == f"{found[0]} (and 9 more: see salsa-agent --check-config)"
 
 
+def test_all_that_is_wrong_in_a_list_is_found(file: Path, drop_ins: Path) -> None:
+    file.write_text(
+        '[static]\nrelays = ["a b", "a.example", "a.example:0", "a b"]\n'
+        '[[site]]\nname = "x"\nprefix = ["192.0.2.0/33", "192.0.2.0/24", "y"]\nrelays = ["r.example"]\n'
+    )
+    (drop_ins / "a.toml").write_text('policy.deny = ["", "*"]')
+    found = [str(problem).partition(": ")[2] for problem in config.check(file).problems]
+    assert found == [
+        'static.relays: "a b" is neither a host name nor an address',
+        'static.relays: "a.example:0": the port must be a number from 1 to 65535',
+        'site[1].prefix: "192.0.2.0/33" is not a prefix such as 192.0.2.0/24 or 2001:db8::/32',
+        'site[1].prefix: "y" is not a prefix such as 192.0.2.0/24 or 2001:db8::/32',
+        'policy.deny: "" is not a shell pattern of 1 to 320 printable characters',
+    ]
+
+
+def test_generated_lists_that_are_wrong_are_not_told_entry_by_entry(file: Path, drop_ins: Path) -> None:
+    for number in range(20):
+        wrong = ", ".join(f'"{one}!"' for one in range(1000))
+        (drop_ins / f"{number:02}.toml").write_text(f"static.relays = [{wrong}]\ndns.servers = [{wrong}]\n")
+    file.write_text("")
+    assert len(config.check(file).problems) == 1000 + 39
+
+
 # --- the file
 
 

@@ -14,6 +14,7 @@ from salsa_agent.text import clean
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 _ADMINISTRATOR = ("site", "sender", "static")
+_REVERSE = (".in-addr.arpa", ".ip6.arpa")
 
 _TEXT = """\
 Say on one line whether mail can leave, in the plugin convention of Nagios and Icinga.
@@ -34,7 +35,9 @@ async def _run(given: Namespace) -> int:
     try:
         async with client(given.bus) as agent:
             properties = await agent.properties()
-        status, text = judge(properties)
+            status, text = judge(properties)
+            if status == OK and not properties["BestRelay"] and not properties["Senders"]:
+                status, text = judge_srv(await agent.explain()) or (status, text)
     except (CallError, CommandError) as error:  # of the latter, too: 1 would mean WARNING, and the line is the report
         report(UNKNOWN, _plain(str(error)))
         return UNKNOWN
@@ -68,6 +71,18 @@ def judge(properties: dict[str, Any]) -> tuple[int, str]:
         status = CRITICAL
     relay = f"{relay_text(best.host, best.port)} is {verdict} ({best.source})" if best.host else "there is no relay"
     return status, _plain(f"{relay}, state {state}")
+
+
+def judge_srv(explained: dict[str, Any]) -> tuple[int, str] | None:
+    """The same where the list is empty, but not for want of a configured relay: an `srv:` entry stands for none (C12).
+
+    The list does not show such an entry, but its questions do. A sender's would look the same, so that this is for
+    agents without `[[sender]]`.
+    """
+    for question in explained.get("questions", []):
+        if question["type"] == "SRV" and not question["name"].endswith(_REVERSE):
+            return CRITICAL, _plain(f"there is no relay, {question['name']} names none, state ready")
+    return None
 
 
 def _plain(text: str) -> str:

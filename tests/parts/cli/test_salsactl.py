@@ -29,11 +29,16 @@ from salsa_agent.bus.codec import Value
 from salsa_agent.bus.interface import INTERFACE, PATH, PROPERTY_TYPES
 from salsa_agent.cli.salsactl.main import main
 from salsa_agent.core.model import (
+    Answer,
+    Asked,
     Best,
     ListedRelay,
+    Outcome,
     Publication,
+    Question,
     Relay,
     RelayKey,
+    RRType,
     SenderChoice,
     Source,
     State,
@@ -484,6 +489,24 @@ async def test_check_says_one_line_in_the_convention_of_nagios(bus: Bus, publica
         pattern = rf"SALSA {word} - [^|\n]+\|relays={counts[0]} ok={counts[1]} failed={counts[2]}\n"
         assert re.fullmatch(pattern, done.out), done.out
         assert json.loads((await ctl(bus, "check", "--json")).out)["code"] == status
+
+
+async def test_c12_check_is_critical_where_a_configured_domain_names_no_relay(bus: Bus) -> None:
+    """0 is for no relay and none configured; an `srv:` entry that stands for nothing is configured."""
+    nothing = Answer(Outcome.NONE, rcode="NXDOMAIN", server="10.0.0.53")
+
+    def asked(name: str) -> Explanation:
+        return Explanation([Asked(Question(name, RRType.SRV, ()), nothing)], [])
+
+    async with serving(bus, state(State.READY, None)) as agent:
+        agent.requests.explanation = asked("_submissions._tcp.15.154.165.in-addr.arpa")  # dns.srv: the network's
+        assert (await ctl(bus, "check")).status == 0
+        agent.requests.explanation = asked("_submissions._tcp.home.example")
+        done = await ctl(bus, "check")
+        assert done.status == 2
+        assert done.out.startswith("SALSA CRITICAL - there is no relay, _submissions._tcp.home.example names none, ")
+        agent.publish(replace(state(State.READY, None), senders=(HOME,)))  # it may be the sender's
+        assert (await ctl(bus, "check")).status == 0
 
 
 async def test_check_is_unknown_without_an_agent_and_for_bad_usage(bus: Bus) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from salsa_agent.core.model import ListedRelay, RelayKey, Verdict
+from salsa_agent.core.model import ListedRelay, RelayKey, SrvEntry, Verdict
+from salsa_agent.core.senders import entry_for
 from salsa_agent.oneshot.doctor.scene import Finding, Scene
 from salsa_agent.oneshot.severity import Severity
 from salsa_agent.text import clean, host_port
@@ -63,6 +64,15 @@ def findings(scene: Scene) -> Iterator[Finding]:
             "not-decided",
             "No relay was found in 30 seconds: something that is asked does not answer.",
             "See the other findings; salsactl explain shows each question of a running agent.",
+        )
+    elif not scene.relays and (domains := _srv_domains(scene)):
+        named = " and ".join(f"srv:{domain}" for domain in domains)
+        yield Finding(
+            Severity.FAULT,
+            "no-relay",
+            f"There is no relay: {named} {'stands' if len(domains) == 1 else 'stand'} for none that can be used.",
+            f"See what the domain publishes (dig _submissions._tcp.{domains[0]} srv; rule C12: names below the domain, "
+            "or that srv.targets allows). If it publishes none, name a relay by its host and port.",
         )
     elif not scene.relays:
         of_sender = " for this sender" if scene.sender else ""
@@ -194,6 +204,13 @@ def _in_the_clear(scene: Scene) -> Iterator[Finding]:
                 "Its own words say why. Its operator lets this network's addresses relay; verify.recipient has the "
                 "agent ask for this, too, and pass such a relay over.",
             )  # fmt: skip
+
+
+def _srv_domains(scene: Scene) -> list[str]:
+    """Of the `srv:` entries that the list would be made of: the sender's own, else the static ones."""
+    own = entry_for(scene.sender, scene.settings.senders)
+    entries = scene.settings.static_relays if own is None else own.relays
+    return [entry.domain for entry in entries if isinstance(entry, SrvEntry)]
 
 
 def _name(key: RelayKey) -> str:

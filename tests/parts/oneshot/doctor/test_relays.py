@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from salsa_agent.core.model import CheckResult, ListedRelay, Outcome, Relay, Source, Verdict
+from salsa_agent.core.model import CheckResult, ListedRelay, Outcome, Relay, Source, SrvEntry, Verdict
+from salsa_agent.core.settings import Sender, Settings
 from salsa_agent.oneshot.doctor.examine import findings
 from salsa_agent.oneshot.doctor.scene import Check, Port, Scene
 from tests.parts.oneshot.doctor.scenes import A, B, codes, listed, said
@@ -15,6 +16,19 @@ from tests.parts.oneshot.doctor.scenes import A, B, codes, listed, said
 def test_no_relay(sound: Scene) -> None:
     assert codes(replace(sound, said=said(outcome=Outcome.NONE))) == [("fault", "no-relay")]
     assert codes(replace(sound, said=None)) == [("fault", "not-decided")]
+
+
+def test_c12_no_relay_where_a_configured_domain_names_none(sound: Scene) -> None:
+    nothing = replace(sound, said=said(outcome=Outcome.NONE))
+    static = Settings(static_relays=(SrvEntry("home.example"),))
+    (found,) = findings(replace(nothing, settings=static))
+    assert (found.severity, found.code) == ("fault", "no-relay")
+    assert "srv:home.example stands for none" in found.problem
+    assert "none is configured" not in found.problem
+    assert "_submissions._tcp.home.example" in found.cure
+    own = replace(static, senders=(Sender(("*@w.example",), (SrvEntry("w.example"),)),))
+    (found,) = findings(replace(nothing, settings=own, sender="me@w.example"))
+    assert "srv:w.example stands for none" in found.problem
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,12 @@ _PAIR = r"[^\s,;=:]+=[^\s,;=]*"
 _ONE = rf"[a-z][a-z0-9-]*:({_PAIR}(,{_PAIR})*)?"
 _BUS_ADDRESS = re.compile(rf"{_ONE}(;{_ONE})*;?", re.ASCII)
 
+_DESCRIPTION = """\
+Finds the mail relay that the network at hand publishes in its reverse DNS
+tree, checks that it answers, and says so on D-Bus. Runs in the foreground and
+logs to standard error.
+"""
+
 _EPILOG = """\
 examples:
   salsa-agent                                  on the system bus if there is one
@@ -53,8 +59,7 @@ def parse(argv: Sequence[str] | None) -> Options:
     """Read the command line. Raises SystemExit: 2 for bad usage, 0 after `--help` and `--version`."""
     parser = _Parser(
         prog="salsa-agent",
-        description="Finds the mail relay that the network at hand publishes in its reverse DNS tree, checks that it "
-        "answers, and says so on D-Bus. Runs in the foreground and logs to standard error.",
+        description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -22,8 +22,8 @@ Say on one line whether mail can leave, in the plugin convention of Nagios and I
 exit status:
   0  the relay in use is ok; or the network names none, and none is configured
   1  something is being tried again, or nothing is decided yet
-  2  there is no relay, the relay in use has failed, or this host has no address
-  3  no agent runs (or what says so is none), or bad usage
+  2  no relay, the relay in use has failed, or this host has no address
+  3  no agent runs, what has its name is none, or bad usage
 
 examples:
   salsactl check

@@ -63,7 +63,7 @@ _SIGNALLED = 128  # what a shell adds to the signal's number
 _SIGINT, _SIGPIPE = 2, 13
 
 _EXIT = """\
-exit status: 0 done; 1 there is no relay, it has failed, the audit found faults, or the agent refused; 2 usage;
+exit status: 0 done; 1 there is no relay, it has failed, audit or doctor found faults, or the agent refused; 2 usage;
 69 no agent runs; 70 a defect of its own; 75 not decided in time; 78 bad configuration; check has its own, 0 to 3
 """
 

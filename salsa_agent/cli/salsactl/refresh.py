@@ -9,7 +9,8 @@ from salsa_agent.cli.exit_status import EX_OK
 from salsa_agent.cli.salsactl.command import Command, say_json
 
 _TEXT = """\
-Have the agent forget cached answers and verdicts, and ask and verify again. Returns when it has decided.
+Have the agent forget cached answers and verdicts, and ask and verify again. Returns when it has decided, or after 20
+seconds. For others than root, verdicts younger than 30 seconds stand.
 
 examples:
   salsactl refresh && salsactl best

@@ -89,6 +89,7 @@ def test_help_names_every_option_and_status() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for word in ("--config FILE", "--bus auto|system|session|ADDRESS", "--log-level", "--check-config", "--version"):
         assert word in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
     statuses = re.findall(r"^  (\d+) +\w", done.stdout.partition("exit status:")[2], re.MULTILINE)
     assert statuses == ["0", "2", "69", "78"]
 

@@ -254,6 +254,8 @@ def test_help_fits_the_terminal(
     said = capsys.readouterr().out
     assert "\x1b" not in said
     assert [line for line in said.splitlines() if len(line) > columns] == []
+    prose = said.partition("examples:")[0]
+    assert not [line for line in prose.splitlines() if line.endswith("\\")], "only a command goes on that way"
 
 
 def test_a_command_of_the_help_that_is_broken_is_still_one() -> None:

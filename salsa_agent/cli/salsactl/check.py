@@ -39,7 +39,11 @@ async def _run(given: Namespace) -> int:
             if status == OK and not properties["BestRelay"] and not properties["Senders"]:
                 status, text = judge_srv(await agent.explain()) or (status, text)
     except (CallError, CommandError) as error:  # of the latter, too: 1 would mean WARNING, and the line is the report
-        report(UNKNOWN, _plain(str(error)))
+        text = _plain(str(error))
+        if given.json:
+            say_json({"status": WORDS[UNKNOWN], "code": UNKNOWN, "text": text})
+        else:
+            report(UNKNOWN, text)
         return UNKNOWN
     counts = count_verdicts(properties)
     if given.json:

@@ -512,6 +512,9 @@ async def test_c12_check_is_critical_where_a_configured_domain_names_no_relay(bu
 async def test_check_is_unknown_without_an_agent_and_for_bad_usage(bus: Bus) -> None:
     done = await ctl(bus, "--bus", "system", "check")
     assert (done.status, done.out.startswith("SALSA UNKNOWN - no agent runs")) == (3, True)
+    done = await ctl(bus, "--bus", "system", "--json", "check")
+    text = "no agent runs on the system bus"
+    assert (done.status, json.loads(done.out)) == (3, {"status": "UNKNOWN", "code": 3, "text": text})
     for argv in (["check", "--nonsense"], ["--bus", "nonsense", "check"], ["check", "x"], ["--bus", "check"]):
         done = await ctl(bus, *argv)
         assert (done.status, done.out) == (3, "SALSA UNKNOWN - bad usage\n")

@@ -1,4 +1,4 @@
-"""What was asked and what was left out, as a person reads it: the ladder of each address, the exchanges, the drops."""
+"""What was asked and what was left out, as a person reads it: each address's ladder, names of relays, the drops."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def questions(page: Page, asked: Sequence[Dict], evidence: Sequence[Dict]) -> li
             head += f" at /{of['level']}" if "level" in of else ""
         blocks.append([head, *_rows(page, ladder, "LEVEL", _level, of.get("name", ""))])
     if rest:
-        head = page.bold("Other questions" if any(one["type"] == "MX" for one in rest) else "Exchanges")
+        head = page.bold("Other questions" if any(one["type"] == "MX" for one in rest) else "Names of relays")
         blocks.append([head, *_rows(page, rest, "TYPE", lambda one: str(one["type"]), "")])
     return blocks
 

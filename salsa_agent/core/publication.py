@@ -70,15 +70,17 @@ class Published:
         self.compose_senders(tuple(SenderChoice(one.address, one.network) for one in self.pending.senders))
 
     def report(self, key: RelayKey, reason: str, last_resorts: Sequence[RelayKey | None], now: float) -> list[Best]:
-        """D6: a relay has failed; of each list the first that has not is the best, without waiting.
+        """D6: a relay has failed; of each list with it the first that has not is the best, without waiting.
 
-        `last_resorts`: of the lists, that of C6 first. Returns the best relays.
+        A list that is not decided yet is not decided by this. `last_resorts`: of the lists, that of C6 first. Returns
+        the best relays.
         """
         pending = self.pending
         resorts = [*last_resorts, *[None] * (1 + len(pending.senders))]
-        relays = _with_failed(pending.relays, key, reason)
-        best = first_not_failed(relays, resorts[0])
-        self.compose(best, relays, pending.evidence, pending.dropped, now)
+        relays, best = _with_failed(pending.relays, key, reason), pending.best
+        if relays != pending.relays and self.decided:
+            best = first_not_failed(relays, resorts[0])
+            self.compose(best, relays, pending.evidence, pending.dropped, now)
         senders = []
         for one, resort in zip(pending.senders, resorts[1:], strict=False):
             listed = _with_failed(one.relays, key, reason)

@@ -99,6 +99,33 @@ def test_c11_a_report_moves_a_sender_on_without_waiting() -> None:
     assert world.best == f"{NOC}:25"
 
 
+def test_d6_a_report_on_a_senders_relay_before_the_first_decision_decides_nothing() -> None:
+    world = world_of("last")
+    world.silent = {"154.165.in-addr.arpa"}
+    world.start("165.154.15.1")
+    assert (world.state, choice(world).best.host) == ("starting", OWN)
+    world.mute = {OWN}
+    world.report(OWN, 587)
+    assert (world.state, world.best, world.said.relays) == ("starting", "", ())
+    assert choice(world).best.host == SECOND
+
+
+def test_d6_a_report_on_a_senders_relay_leaves_the_list_of_c6() -> None:
+    world = world_of()
+    exchanges = [f"mx{number}.hookup.net" for number in range(10)]
+    world.mx("154.165.in-addr.arpa", mx(*(f"{number}:{name}." for number, name in enumerate(exchanges))))
+    for number, name in enumerate(exchanges):
+        world.host(name, at(f"203.0.113.{number + 10}"))
+        world.relays[name] = DEAD
+    world.start("165.154.15.1")
+    assert world.best == f"{STATIC}:587", "8 servers of a link failed, the others are not spoken to (D11)"
+    world.silent = {"154.165.in-addr.arpa"}
+    world.mute = {OWN}
+    world.refresh()  # while its round runs, what was published is not composed anew
+    world.report(OWN, 587)
+    assert (world.best, choice(world).best.host) == (f"{STATIC}:587", SECOND)
+
+
 def test_c11_offline_its_last_resort_stands() -> None:
     world = world_of()
     world.start("165.154.15.1")

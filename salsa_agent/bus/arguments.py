@@ -16,10 +16,10 @@ from salsa_agent.bus.message import Header, Malformed
 from salsa_agent.bus.router import MAX_CALL
 from salsa_agent.core.admission import canonical
 from salsa_agent.core.model import IPAddress
+from salsa_agent.core.senders import MAX_SENDER, may_be_sender
 from salsa_agent.text import sanitize
 
 MAX_HOST = 253  # RFC 1035 section 2.3.4; a literal is shorter
-MAX_SENDER = 320  # RFC 3696 (errata 1690): 64 of the local part, "@", 255 of the domain
 _MAX_RELAY = MAX_HOST + len("[]:65535")
 
 
@@ -72,7 +72,7 @@ def address(text: str) -> IPAddress:
 
 def sender(text: str) -> str:
     """An envelope sender (rule C11); empty and `<>`: the null sender."""
-    if len(text) > MAX_SENDER or not text.isprintable():
+    if not may_be_sender(text):
         raise InvalidArgs(f"sender must be at most {MAX_SENDER} characters, without control characters.")
     return text
 

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from salsa_agent.cli.exit_status import EX_NONE
-from salsa_agent.core.senders import entry_for
+from salsa_agent.core.senders import MAX_SENDER, entry_for, may_be_sender
 from salsa_agent.text import clean, host_port, is_host
-
-MAX_SENDER = 320  # characters: 64 of the local part, @, 255 of the domain (RFC 5321 section 4.5.3.1)
 
 
 class CommandError(Exception):
@@ -107,6 +105,8 @@ class _Patterns(NamedTuple):
 
 def sender_argument(text: str) -> str:
     """The value of `--sender`, as the method RelayFor takes it. Raises ArgumentTypeError."""
-    if len(text) > MAX_SENDER or not text.isprintable():
-        raise ArgumentTypeError(f"{text!r} is no envelope sender: at most {MAX_SENDER} printable characters")
+    if not may_be_sender(text):
+        raise ArgumentTypeError(
+            f"{text!r} is no envelope sender: at most {MAX_SENDER} characters, without control characters"
+        )
     return text

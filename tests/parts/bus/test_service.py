@@ -345,7 +345,7 @@ async def test_explain_has_questions_and_what_was_dropped(bus: Bus) -> None:
 async def test_c11_relay_for_a_sender_has_its_relay_and_its_list(bus: Bus) -> None:
     async with serving(bus) as agent:
         with await RawClient.open(bus.address, uid=NOBODY) as client:
-            for sender in ("me@home.example", "", "<>", "x" * 320, "b\u00fc@home.example"):
+            for sender in ("me@home.example", "", "<>", "x" * 320, "b\u00fc@home.example", "a\u200cb@x\u00a0"):
                 head, body = await ask(client, PATH, INTERFACE, "RelayFor", "s", sender)
                 assert (head.kind, head.signature) == (wire.RETURN, "sqssaa{sv}"), body
                 assert body[:4] == ["noc.tor.hookup.net", 25, "dns", "starttls"]

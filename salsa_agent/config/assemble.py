@@ -27,7 +27,7 @@ def assemble(documents: Sequence[Document], environ: Mapping[str, str]) -> tuple
     directory, wrong = _output_directory(_table(given, "output"), environ)
     problems = [
         *(problem for document in documents for problem in document.problems),
-        *_stun_needs_a_server(given),
+        *_stun_needs_a_server(given, documents),
         *wrong,
         *_too_many(sites),
         *_too_many(senders),
@@ -86,12 +86,13 @@ def _output_directory(output: Mapping[str, Any], environ: Mapping[str, str]) -> 
     return str(directory) if directory else "", ()
 
 
-def _stun_needs_a_server(given: _Given) -> tuple[Problem, ...]:
+def _stun_needs_a_server(given: _Given, documents: Sequence[Document]) -> tuple[Problem, ...]:
     """Rule G1: no server is built in."""
-    nat, file = given.get(("network", "nat"), ("", ""))
-    if nat != "stun" or _table(given, "network").get("stun_server"):
+    key, (nat, file) = "network.stun_server", given.get(("network", "nat"), ("", ""))
+    said = any(problem.key == key for document in documents for problem in document.problems)
+    if nat != "stun" or said or _table(given, "network").get("stun_server"):
         return ()
-    return (Problem(file, "network.stun_server", 'must be set with network.nat = "stun"'),)
+    return (Problem(file, key, 'must be set with network.nat = "stun"'),)
 
 
 def _of_site(entry: Entry) -> list[Problem]:

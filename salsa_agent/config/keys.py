@@ -66,20 +66,29 @@ ENTRY_KEYS: Mapping[str, Forms] = {
 """The keys of each entry of the tables that come as often as one likes: `[[site]]`, `[[sender]]`."""
 
 
+_EVERYWHERE = {key: f"{table}.{key}" for table, keys in [*KEYS.items()][::-1] for key in keys}  # of two the first
+
+
 def unknown_table(name: str) -> str:
     """What to say of a table, or of a key outside all tables, that is unknown."""
-    in_table = [f"{table}.{key}" for table, keys in KEYS.items() for key in keys if key == name]
-    return _unknown(name, [*KEYS, *ENTRY_KEYS], in_table)
+    tables = {table: table for table in (*KEYS, *ENTRY_KEYS)}
+    return _unknown(_nearest(name, _EVERYWHERE | tables), tables)
 
 
 def unknown_key(table: str, name: str, known: Forms) -> str:
     """What to say of a key of `table` that is unknown."""
-    elsewhere = [f"{other}.{key}" for other, keys in KEYS.items() for key in keys if key == name and other != table]
-    return _unknown(name, known, elsewhere)
+    full = {key: f"{table}.{key}" if table in KEYS else key for key in known}
+    return _unknown(_nearest(name, full) or _nearest(name, _EVERYWHERE, 0.8), full)
 
 
-def _unknown(name: str, known: Mapping[str, object] | list[str], elsewhere: list[str]) -> str:
+def _unknown(nearest: str, known: Mapping[str, str]) -> str:
+    """`known`: the keys that may stand there, by their full names; all are named where none is near."""
+    if not nearest and len(known) == 1:
+        (nearest,) = known.values()
+    return f"unknown key; did you mean {nearest}?" if nearest else f"unknown key; known are {', '.join(known.values())}"
+
+
+def _nearest(name: str, known: Mapping[str, str], likeness: float = 0.6) -> str:
     import difflib  # late: only a mistake needs it
 
-    nearest = [*difflib.get_close_matches(name, list(known), 1), *elsewhere]
-    return f"unknown key; did you mean {nearest[0]}?" if nearest else "unknown key"
+    return "".join(known[key] for key in difflib.get_close_matches(name.lower(), known, 1, likeness))

@@ -115,7 +115,7 @@ def test_check_config_names_all_errors_a_line_each(tmp_path: Path) -> None:
     done = agent("--check-config", "--config", str(file))
     assert (done.returncode, done.stdout) == (78, "")
     ends = (
-        f": {file}: dns.timeot: unknown key; did you mean timeout?",
+        f": {file}: dns.timeot: unknown key; did you mean dns.timeout?",
         f": {file}: dns.attempts: must be a whole number from 1 to 5",
         f": {more}: site[1].prefix: must be given, or else interface, domain or connection: a site needs a criterion",
     )

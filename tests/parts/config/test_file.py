@@ -222,7 +222,16 @@ def test_an_error_names_file_key_and_reason_on_one_line(file: Path, key: str, va
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("[dns]\ntimeot = 1", "dns.timeot: unknown key; did you mean timeout?"),
+        ("[dns]\ntimeot = 1", "dns.timeot: unknown key; did you mean dns.timeout?"),
+        ("[dns]\nTIMEOUT = 1", "dns.TIMEOUT: unknown key; did you mean dns.timeout?"),
+        ("timeot = 1", "timeot: unknown key; did you mean dns.timeout?"),
+        ("[DNS]\ntimeout = 1", "DNS: unknown key; did you mean dns?"),
+        ("[output]\npath = '/x'", "output.path: unknown key; did you mean output.directory?"),
+        ("[smtp]\nrecipent = 'x'", "smtp.recipent: unknown key; did you mean verify.recipient?"),
+        (
+            "[policy]\npermit = []",
+            "policy.permit: unknown key; known are policy.allow, policy.deny, policy.require, policy.internal",
+        ),
         ("[verify]\ntrust_ad = []", "verify.trust_ad: unknown key; did you mean dns.trust_ad?"),
         ("[[sites]]\nname = 'a'", "sites: unknown key; did you mean site?"),
         ("[site]\nname = 'a'", "site: must be an array of tables, each under [[site]]"),
@@ -255,6 +264,11 @@ def test_static_relays_have_the_port_of_smtp_port() -> None:
 
 def test_c6_of_equal_static_relays_the_first_stays() -> None:
     assert settings('static.relays = ["a", "b", "A.:25"]').static_relays == (RelayKey("a", 25), RelayKey("b", 25))
+
+
+def test_g1_a_bad_stun_server_is_one_error(file: Path) -> None:
+    file.write_text('[network]\nnat = "stun"\nstun_server = "a b"')
+    assert error(file) == f'{file}: network.stun_server: "a b" is neither a host name nor an address'
 
 
 def test_g1_stun_without_a_server_is_an_error(file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from itertools import chain
 
 from salsa_agent.core.events import Command
@@ -45,11 +46,14 @@ class Composition:
 
     def _sender_choices(self, current: Round, bests: Bests) -> tuple[SenderChoice, ...]:
         """What is published for each sender: its best relay if it is known, else what was published (C11)."""
-        before = {(one.address, one.network): one for one in self._published.pending.senders}
+        before: defaultdict[tuple[tuple[str, ...], str], deque[SenderChoice]] = defaultdict(deque)
+        for one in self._published.pending.senders:
+            before[one.address, one.network].append(one)  # two files may each have an entry for the same addresses
         choices: list[SenderChoice] = []
-        for (sender, _), one, best in zip(current.choice.senders, current.lists[1:], bests[1:], strict=True):
-            listed = tuple(self._checks.listed(relay) for relay in one.relays)
-            known = before.get((sender.address, sender.network))
+        for (sender, _), own, best in zip(current.choice.senders, current.lists[1:], bests[1:], strict=True):
+            listed = tuple(self._checks.listed(relay) for relay in own.relays)
+            alike = before[sender.address, sender.network]
+            known = alike.popleft() if alike else None
             if best is not None:
                 choices.append(SenderChoice(sender.address, sender.network, best, listed, decided=True))
             elif known is not None and known.decided:

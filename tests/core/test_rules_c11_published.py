@@ -90,6 +90,19 @@ def test_c11_another_configuration_has_other_entries() -> None:
     assert [(one.address, one.best.host) for one in world.said.senders] == [(("*@example.org",), SECOND)]
 
 
+def test_c11_of_two_entries_for_the_same_addresses_each_has_its_own_relay() -> None:
+    world = world_of()
+    twins = tuple(Sender(("*@example.net",), (key,)) for key in KEYS)
+    world.mute = {OWN}
+    world.send(SettingsRead(replace(world.engine.settings, senders=twins)))
+    world.start("165.154.15.1")
+    assert [one.best.host for one in world.said.senders] == ["", SECOND]
+    world.speak(OWN)
+    assert [one.best.host for one in world.said.senders] == [OWN, SECOND]
+    world.refresh()
+    assert [one.best.host for one in world.said.senders] == [OWN, SECOND]
+
+
 def test_c11_a_report_moves_a_sender_on_without_waiting() -> None:
     world = world_of()
     world.start("165.154.15.1")

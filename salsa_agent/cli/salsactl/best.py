@@ -54,11 +54,9 @@ async def _run(given: Namespace) -> int:
         warn("the agent has not decided in time")
         return EX_TEMPFAIL
     best = best_of(properties, given.sender)
-    if given.json and given.sender is not None:
-        say_json({"host": best.host, "port": best.port, "source": best.source, "tls": best.tls})
-    elif given.json:
-        names = ("BestRelay", "BestRelayPort", "BestRelaySource")
-        shown = {"host": best.host, "port": best.port, "source": best.source}
+    if given.json:
+        shown = {"host": best.host, "port": best.port, "source": best.source, "tls": best.tls}
+        names = ("BestRelay", "BestRelayPort", "BestRelaySource", "BestRelayTls") if given.sender is None else ()
         say_json({name: properties[name] for name in names} | shown)
     elif best.host:
         say(best.text)

@@ -96,8 +96,8 @@ async def test_best_status_1_when_there_is_none(bus: Bus) -> None:
     async with serving(bus, say.NOTHING):
         refused(await ctl(bus, "best"), 1, "no relay")
         done = await ctl(bus, "best", "--json")
-        none = {"BestRelay": "", "BestRelayPort": 0, "BestRelaySource": "none"}
-        assert (done.status, json.loads(done.out)) == (1, {"host": "", "port": 0, "source": "none"} | none)
+        none = {"BestRelay": "", "BestRelayPort": 0, "BestRelaySource": "none", "BestRelayTls": ""}
+        assert (done.status, json.loads(done.out)) == (1, {"host": "", "port": 0, "source": "none", "tls": ""} | none)
 
 
 # --- JSON
@@ -115,8 +115,8 @@ async def test_json_is_the_dbus_values_before_or_after_the_command(bus: Bus) -> 
         }  # fmt: skip
         assert json.loads((await ctl(bus, "--json", "status")).out) == status
         best = json.loads((await ctl(bus, "--json", "best")).out)
-        assert best == {"host": "vertex.tor.hookup.net", "port": 25, "source": "dns"} | {
-            name: status[name] for name in ("BestRelay", "BestRelayPort", "BestRelaySource")
+        assert best == {"host": "vertex.tor.hookup.net", "port": 25, "source": "dns", "tls": status["BestRelayTls"]} | {
+            name: status[name] for name in ("BestRelay", "BestRelayPort", "BestRelaySource", "BestRelayTls")
         }
         explained = json.loads((await ctl(bus, "explain", "--json")).out)
         assert explained.keys() == {"questions", "dropped"}

@@ -31,12 +31,17 @@ class CachedAnswer(NamedTuple):
 class _Entry:
     last: Answer  # as it came, also where an older one stands (E5)
     current: CachedAnswer | None = None
+    before: CachedAnswer | None = None  # the one before, while there is no current one
     ask_at: float = 0.0  # when it is asked again, though nothing failed
     ttl_without_soa: int = MIN_TTL  # of the next empty answer that brings none (E1)
     found: Answer | None = None  # the last answer with records, for E5
     found_at: float = 0.0
     failures: int = 0
     retry_at: float = 0.0
+
+    def let_go(self) -> None:
+        """It has to be asked again."""
+        self.before, self.current = self.current or self.before, None
 
 
 class Cache:
@@ -56,6 +61,16 @@ class Cache:
         """What is known; None: it has to be asked."""
         entry = self._entries.get(question)
         return entry.current if entry else None
+
+    def standing(self, question: Question) -> CachedAnswer | None:
+        """The same, but what is asked again on this network reads as before until its answer is there."""
+        entry = self._entries.get(question)
+        return (entry.current or entry.before) if entry else None
+
+    @property
+    def asks_again(self) -> bool:
+        """Whether `standing` differs from `get` for any question."""
+        return any(entry.current is None and entry.before is not None for entry in self._entries.values())
 
     def last(self, question: Question) -> Answer | None:
         """The last answer as it came; `get` says what it is worth."""
@@ -102,19 +117,19 @@ class Cache:
         """At the start of a round: what ran out, or is due for another try, has to be asked again."""
         for entry in self._entries.values():
             if entry.current and _due(entry, entry.current) <= now:
-                entry.current = None
+                entry.let_go()
 
     def ask_again(self, now: float) -> None:
         """What was learned has to be asked again, whatever its TTL (E5); what failed, when it is due for that (B5)."""
         self.expire(now)
         for entry in self._entries.values():
             if entry.current and not entry.current.failing:
-                entry.current = None
+                entry.let_go()
 
     def forget(self) -> None:
         """Everything has to be asked again, with the delays of a first answer (`Refresh`); what was found stands by."""
         for entry in self._entries.values():
-            entry.current = None
+            entry.let_go()
             entry.failures = 0
             entry.ttl_without_soa = MIN_TTL
 

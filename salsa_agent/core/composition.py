@@ -26,14 +26,14 @@ class Composition:
 
     def compose(self, current: Round, bests: Bests, now: float) -> None:
         """The lists, the evidence and the best relays as they stand now, and when relays are verified again (D5)."""
-        choice, verify = current.choice, current.inputs.settings.verify
+        shown, verify = current.shown, current.inputs.settings.verify
         best = bests[0] or self._published.pending.best
         senders = self._sender_choices(current, bests)
         if current.inputs.addresses and verify.enabled:
             stand = (best, *(one.best for one in senders))
             self._checks.plan([(one.relays, b) for one, b in zip(current.lists, stand, strict=True)], verify, now)
-        listed = tuple(self._checks.listed(relay) for relay in choice.relays)
-        self._published.compose(best, listed, choice.evidence, choice.dropped, now)
+        listed = tuple(self._checks.listed(relay) for relay in shown.relays)
+        self._published.compose(best, listed, shown.evidence, shown.dropped, now)
         self._published.compose_senders(senders)
 
     def compose_senders(self, current: Round, bests: Bests) -> None:
@@ -50,8 +50,8 @@ class Composition:
         for one in self._published.pending.senders:
             before[one.address, one.network].append(one)  # two files may each have an entry for the same addresses
         choices: list[SenderChoice] = []
-        for (sender, _), own, best in zip(current.choice.senders, current.lists[1:], bests[1:], strict=True):
-            listed = tuple(self._checks.listed(relay) for relay in own.relays)
+        for (sender, shown), best in zip(current.shown.senders, bests[1:], strict=True):
+            listed = tuple(self._checks.listed(relay) for relay in shown.relays)
             alike = before[sender.address, sender.network]
             known = alike.popleft() if alike else None
             if best is not None:
@@ -83,7 +83,7 @@ class Composition:
 
     def _failing(self, current: Round) -> bool:
         """Whether a level or an address lookup failed, and is being retried."""
-        listed = {relay.key for relay in current.choice.relays}
+        listed = {relay.key for relay in current.shown.relays}
         names = (questions for key, questions in current.lookups.items() if key in listed)
-        lookups = (self._cache.get(question) for question in chain.from_iterable(names))
-        return current.choice.failing or any(cached is not None and cached.failing for cached in lookups)
+        lookups = (self._cache.standing(question) for question in chain.from_iterable(names))
+        return current.shown.failing or any(cached is not None and cached.failing for cached in lookups)

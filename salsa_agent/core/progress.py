@@ -5,12 +5,14 @@ Rules E2, E4 and E6; E1, E3, B5 and E5 for what is done again after a while.
 
 from __future__ import annotations
 
+from itertools import chain
+
 from salsa_agent.core.composition import Composition
 from salsa_agent.core.events import Command, NetworkChanged, RefreshDone, RereadKernel, RereadNameservers, RoundEnded
 from salsa_agent.core.model import Asked
 from salsa_agent.core.parts import Parts
 from salsa_agent.core.phases import LEADS_TO, Phase
-from salsa_agent.core.publication import all_lists_serve
+from salsa_agent.core.publication import all_lists_serve, same_but_for_expires
 from salsa_agent.core.relay_lists import active_lists
 from salsa_agent.core.round_work import Bests, RoundWork
 from salsa_agent.core.rounds import Request, Round
@@ -142,7 +144,9 @@ class Progress:
         if bests[0] is not None:
             self._decide(running, bests, now)
             return True
-        self._composition.compose_senders(running, bests)
+        if running.choice.senders:
+            self._work.show(running)
+            self._composition.compose_senders(running, bests)
         return False
 
     def _decide(self, decided: Round, bests: Bests, now: float) -> None:
@@ -151,11 +155,13 @@ class Progress:
         self._rounds.running = None
         if decided.request.network:  # nothing of the old network survives the decision (E5)
             self._published.forget_senders()
+        self._work.show(decided)
+        before = self._published.last_published
         self._composition.compose(decided, bests, now)
-        changed = self._publish()
-        self._parts.cache.keep(decided.all_questions)
+        self._publish()
+        self._parts.cache.keep(chain(decided.all_questions, decided.shown.wanted))
         cause, count = decided.request.cause, len(decided.inputs.addresses)
-        routine = decided.request.routine and not changed
+        routine = decided.request.routine and same_but_for_expires(before, self._published.last_published)
         self._commands.append(RoundEnded(cause, count, decided.questions, now - decided.started, routine))
         self._commands += [RefreshDone(token) for token in decided.request.tokens]
 
@@ -168,6 +174,7 @@ class Progress:
         self._commands += self._work.select(current, now)
         bests = self._verify(current, now)
         if bests[0] is not None or current.choice is not before:  # a late answer changed a list behind the best relay
+            self._work.show(current)
             self._composition.compose(current, bests, now)
         else:
             self._composition.compose_senders(current, bests)
@@ -181,6 +188,7 @@ class Progress:
             return
         current = self._rounds.current = Round(Request("offline"), inputs, now, now)
         self._work.choose(current)
+        self._work.show(current)
         current.lists = active_lists(current.choice, None, late=True)
         self._commands += self._parts.checks.set_relays([one.relays for one in current.lists])
         bests = tuple(last_resort(one.relays, one.last_resort) for one in current.lists)
@@ -202,11 +210,8 @@ class Progress:
         self._commands += commands
         return bests
 
-    def _publish(self) -> bool:
-        """Whether anything changed."""
-        commands = self._composition.publish(self.phase)
-        self._commands += commands
-        return bool(commands)
+    def _publish(self) -> None:
+        self._commands += self._composition.publish(self.phase)
 
     # --- what is done again after a while
 

@@ -32,6 +32,20 @@ def all_lists_serve(publication: Publication, *, verified: bool) -> bool:
     return all(any(listed.verdict in good for listed in relays) for relays in lists)
 
 
+def same_but_for_expires(before: Publication, now: Publication) -> bool:
+    """Whether nothing changed: a moved `expires` alone is no change (H1)."""
+    return _lasting(before) == _lasting(now) and before.dropped == now.dropped
+
+
+def _lasting(said: Publication) -> Publication:
+    senders = tuple(one._replace(relays=_without_expires(one.relays)) for one in said.senders)
+    return replace(said, relays=_without_expires(said.relays), senders=senders)
+
+
+def _without_expires(relays: tuple[ListedRelay, ...]) -> tuple[ListedRelay, ...]:
+    return tuple(listed._replace(relay=listed.relay._replace(expires=None)) for listed in relays)
+
+
 class Published:
     """`last_published` is what was published last; what is composed waits for `publish`."""
 

@@ -43,6 +43,12 @@ class RoundWork:
         begun = current.choice.exchanges
         current.choice = choose(current.inputs, self._cache, prefetching=prefetching, begun=begun)
 
+    def show(self, current: Round) -> None:
+        """What is asked again on an unchanged network stands in what is published until it is answered (H1, H2)."""
+        current.shown = current.choice
+        if not current.finished and self._cache.asks_again:
+            current.shown = choose(current.inputs, self._cache, begun=current.choice.exchanges, standing=True)
+
     def select(self, current: Round, now: float) -> list[Command]:
         """Make the lists from the answers so far, and ask what they lack (B2)."""
         commands: list[Command] = []

@@ -62,8 +62,9 @@ class Request:
 class Round:
     """A round that runs, or the last one, whose list stands.
 
-    `inputs`: what its lists are made from. `choice`: the lists, as far as the answers go. `lists`: what of them can be
-    verified, that of C6 first. `questions`: how many were asked.
+    `inputs`: what its lists are made from. `choice`: the lists, as far as the answers go. `shown`: the same as they are
+    published, once it has decided. `lists`: what of them can be verified, that of C6 first. `questions`: how many were
+    asked.
     """
 
     request: Request
@@ -71,6 +72,7 @@ class Round:
     started: float
     dns_deadline: float
     choice: Choice = field(default_factory=Choice)
+    shown: Choice = field(default_factory=Choice)
     lists: tuple[ActiveList, ...] = (ActiveList(),)
     questions: int = 0
 

@@ -165,3 +165,14 @@ def test_e1_after_a_night_asleep_everything_is_asked_once_and_nothing_that_was_d
     assert max(Counter(world.asked[asked:]).values()) == 1
     assert max(Counter(check.key for _, check in world.spoken_to[spoken:]).values()) == 1
     assert len(world.rounds) == rounds + 1
+
+
+def test_e1_a_set_that_is_found_again_changes_nothing_but_expires_and_its_round_is_routine() -> None:
+    world = World()
+    world.mx("154.165.in-addr.arpa", mx("10:noc.example.net.", ttl=60))
+    world.host("noc.example.net", at("203.0.113.1"))
+    world.start("165.154.15.1")
+    expires = world.said.relays[0].relay.expires
+    world.pass_time(61)
+    assert world.said.relays[0].relay.expires != expires
+    assert [(one.cause, one.routine) for one in world.ended[1:]] == [("expiry or retry", True)]

@@ -8,10 +8,10 @@ from ipaddress import ip_address
 import pytest
 
 from salsa_agent.core.events import FactsRead, Resumed, ServersRead, SettingsRead
-from salsa_agent.core.model import Answer, Outcome, RelayKey, ServerView
+from salsa_agent.core.model import Answer, Outcome, RelayKey, RRType, ServerView
 from salsa_agent.core.reverse_names import name_at
 from salsa_agent.core.settings import Verify
-from tests.core.sim import VIEW, World, at, facts, host, mx
+from tests.core.sim import FAILED, VIEW, World, at, facts, host, mx
 from tests.core.test_rules_e import FULL, HOME, NET16, NET24, NOC, SMTP, hookup
 
 LITERAL = replace(HOME, static_relays=(RelayKey("192.0.2.99", 587),))
@@ -209,3 +209,67 @@ def test_e1_a_reload_that_waits_for_its_budget_lets_the_engine_rest() -> None:
         world.now += 0.2
         world.send()
         assert world.engine.wake_at == next_round
+
+
+def two_relays() -> World:
+    """Two relays of one set, decided."""
+    world = hookup()
+    world.mx(NET16, mx(f"10:{NOC}.", "20:vertex.hookup.net."))
+    world.host("vertex.hookup.net", at("203.0.113.2"))
+    world.start("165.154.15.1", "198.51.100.1")
+    assert world.relay_hosts == [NOC, "vertex.hookup.net", SMTP.host]
+    return world
+
+
+@pytest.mark.parametrize("name", ["vertex.hookup.net", "51.198.in-addr.arpa"])
+@pytest.mark.parametrize("refresh", [True, False])
+def test_h1_what_is_asked_again_and_answered_late_shows_in_nothing(name: str, refresh: bool) -> None:
+    world = two_relays()
+    world.silent = {name}
+    published, rounds = len(world.published), len(world.rounds)
+    if refresh:
+        world.refresh()
+    while not world.in_flight:
+        world.pass_time(1)  # until it expires
+    assert len(world.rounds) > rounds
+    world.speak(name)
+    said = world.published[published:]
+    assert all([one.relay.key.host for one in p.relays] == [NOC, "vertex.hookup.net", SMTP.host] for p in said)
+    assert all([str(one.outcome) for one in p.evidence] == ["found", "none"] for p in said)
+    assert {str(p.state) for p in said} <= {"ready"}
+    assert all(one.routine for one in world.ended if one.cause == "expiry or retry")
+
+
+def test_h1_what_is_asked_again_is_gone_when_the_answer_says_so() -> None:
+    world = two_relays()
+    world.silent = {"vertex.hookup.net"}
+    world.refresh()
+    assert world.relay_hosts == [NOC, "vertex.hookup.net", SMTP.host]
+    world.mx(NET16, mx(f"10:{NOC}."))
+    world.pass_time(1)
+    world.refresh()
+    assert world.relay_hosts == [NOC, SMTP.host]
+
+
+def test_h1_nothing_of_another_network_stands_while_it_is_asked() -> None:
+    world = two_relays()
+    world.silent = {"vertex.hookup.net"}
+    world.move("165.154.15.1", "198.51.100.2")
+    assert world.relay_hosts == [NOC, SMTP.host]
+
+
+@pytest.mark.parametrize("name", ["vertex.hookup.net", "51.198.in-addr.arpa", SMTP.host])
+def test_h2_degraded_while_what_failed_is_asked_again(name: str) -> None:
+    world = two_relays()
+    for rtype in (RRType.MX, RRType.A, RRType.AAAA):
+        world.dns[name, rtype] = FAILED
+    world.move("165.154.15.1", "198.51.100.2")
+    assert world.state == "degraded"
+    world.silent = {name}
+    decided = len(world.rounds)
+    states = set()
+    for _ in range(100):
+        world.pass_time(0.5)
+        states.add(world.state)
+    assert len(world.rounds) > decided
+    assert states == {"degraded"}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import chain, zip_longest
 from typing import NamedTuple
 
-from salsa_agent.core.cache import Cache, CachedAnswer
+from salsa_agent.core.cache import CachedAnswer
 from salsa_agent.core.model import Answer, IPAddress, Outcome, Question, RelayKey, RRType, Server
 
 MAX_ADDRESSES = 16  # of an exchange, C5
@@ -39,8 +39,9 @@ class Answers:
     configured (C8), which only their verification needs.
     """
 
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
+    def __init__(self, read: Callable[[Question], CachedAnswer | None]) -> None:
+        """`read`: what is known of a question, if anything."""
+        self._read = read
         self.wanted: dict[Question, int | None] = {}
         self.depends_on: dict[Question, None] = {}
         self.failing = False
@@ -48,7 +49,7 @@ class Answers:
 
     def known(self, question: Question) -> CachedAnswer | None:
         """What is known; nothing is kept in mind."""
-        return self._cache.get(question)
+        return self._read(question)
 
     def want(self, questions: Iterable[tuple[Question, int | None]]) -> None:
         """The result needs the answers to these questions. With each, the level of one for MX."""
@@ -58,7 +59,7 @@ class Answers:
     def get(self, question: Question) -> CachedAnswer | None:
         """What is known; None: the question has to be asked."""
         self.wanted.setdefault(question, None)
-        return self._cache.get(question)
+        return self._read(question)
 
     def use(self, question: Question, cached: CachedAnswer) -> None:
         """The result depends on this answer."""

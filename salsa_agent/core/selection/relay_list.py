@@ -27,13 +27,16 @@ def choose(
     *,
     prefetching: bool = False,
     begun: Iterable[Lookup] = (),
+    standing: bool = False,
 ) -> Choice:
     """The list of C6 and those of the senders (C11), as far as the answers in the cache go.
 
     `prefetching`: where no level decides yet, the exchanges of the most specific set that is known are wanted already.
     `begun`: `Choice.exchanges` of the selection before in the same round; at most 64 are looked up in a round (C5).
+    `standing`: what is being asked again reads as before.
     """
-    answers, own_answers = Answers(cache), Answers(cache)
+    read = cache.standing if standing else cache.get
+    answers, own_answers = Answers(read), Answers(read)
     network = _Network(inputs, answers, begun, prefetching=prefetching)
     of_network = tuple(_bounded(network.parts()))
     static = configured_relays(inputs.settings.static_relays, Table(Source.STATIC, inputs.first_link), inputs, answers)

@@ -1,4 +1,4 @@
-"""What systemd-resolved uses (org.freedesktop.resolve1(5)): the servers and domains of links, and the global ones."""
+"""What systemd-resolved uses (org.freedesktop.resolve1(5)), of links and globally: servers (F1) and domains (F4)."""
 
 from __future__ import annotations
 

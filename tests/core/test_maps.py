@@ -1,4 +1,4 @@
-"""docs/rules.md as a map of the code: no module that it should show is missing."""
+"""docs/rules.md and docs/architecture.md as maps of the code: no module that they should show is missing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from tests.core.test_rules_document import CITATION, DOCUMENT, PROJECT, RULES
 
 PACKAGE = PROJECT / "salsa_agent"
+ARCHITECTURE = (PROJECT / "docs" / "architecture.md").read_text()
 USERS = ("cli", "oneshot")  # they use rules that the modules of the agent carry out
 
 
@@ -36,3 +37,17 @@ def code_of(rule: str) -> set[str]:
 def test_a_module_that_is_about_a_rule_stands_with_it(rule: str) -> None:
     about = {str(name) for name, rules in ABOUT.items() if rule in rules}
     assert about - code_of(rule) == set(), f"add them to the modules of {rule} in docs/rules.md"
+
+
+def test_the_table_of_the_core_has_each_of_its_modules_and_packages() -> None:
+    parts = {path.name for path in (PACKAGE / "core").glob("*.py")} - {"__init__.py"}
+    parts |= {f"{path.parent.name}/" for path in (PACKAGE / "core").glob("*/__init__.py")}
+    table = ARCHITECTURE.partition("| file in `core/` |")[2].partition("\n\n")[0]
+    shown = {name for row in table.splitlines() for name in re.findall(r"`([a-z0-9_]+(?:\.py|/))`", row.split("|")[1])}
+    assert shown == parts
+
+
+def test_the_tree_of_packages_has_each_of_them() -> None:
+    packages = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    tree = ARCHITECTURE.partition("\nsalsa_agent/\n")[2].partition("```")[0]
+    assert set(re.findall(r"^  ([a-z]+/) ", tree, re.MULTILINE)) == packages

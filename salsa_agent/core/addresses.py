@@ -19,6 +19,7 @@ from salsa_agent.core.model import (
     Address,
     DefaultRoute,
     HostAddress,
+    IPAddress,
     Link,
     NetworkFacts,
     RouteChoice,
@@ -75,23 +76,70 @@ _never = _Prefixes(_NEVER)
 _unique_local = _Prefixes([("fc00::/7", "unique-local")])
 
 
+class Why(NamedTuple):
+    """Why an address or a link does not count: the rule (A1 to A3), and in a few words what it found."""
+
+    rule: str
+    reason: str
+
+
+class LeftOut(NamedTuple):
+    """An address of the host that does not count. `interface`: empty where the kernel told no link of that index."""
+
+    ip: IPAddress
+    interface: str
+    why: Why
+
+
+_LOOPBACK_LINK = Why("A1", "the loopback link")
+_LINK_DOWN = Why("A1", "its link is down or without carrier")
+_NO_LINK = Why("A1", "its link is not known")
+_NOT_GLOBAL = Why("A1", "its scope is not global")
+_DADFAILED = Why("A1", "duplicate")
+_DEPRECATED = Why("A1", "deprecated")
+_TENTATIVE = Why("A1", "tentative")
+_IGNORED = Why("A3", "network.ignore")
+_BEYOND = Why("A3", f"beyond the first {MAX_ADDRESSES}")
+
+
 def counting(facts: NetworkFacts, ignore: tuple[str, ...]) -> tuple[Address, ...]:
     """The addresses that count, first the one that matters most (A1-A4); at most 64 (A3). The order is total.
 
     `ignore`: shell patterns on the names of links (`network.ignore`).
     """
-    links = {link.index: link for link in facts.links if _link_counts(link, ignore, facts)}
-    # an IPv4 address may be on a link twice, with two masks
-    unique = {(host.number, host.index): host for host in facts.addresses if host.index in links and _may_count(host)}
-    candidates = [*unique.values()]
-    candidates += _on_loopback(facts, links, candidates)
-    first = nsmallest(MAX_ADDRESSES, candidates, key=_Order(facts, links).of)
+    links = _links_that_count(facts, ignore)
+    first = _first(facts, links, _candidates(facts, links))
     return tuple(Address(host.ip, host.index, links[host.index].name, _temporary(host)) for host in first)
+
+
+def left_out(facts: NetworkFacts, ignore: tuple[str, ...]) -> list[LeftOut]:
+    """The host's other addresses, each with the rule that leaves it out; those of A2 last.
+
+    For a person who looks for an address: the list may be as long as that of the host's addresses.
+    """
+    links = _links_that_count(facts, ignore)
+    candidates = _candidates(facts, links)
+    may_count = {host.ip for host in candidates}
+    counted = {(host.ip, host.index) for host in _first(facts, links, candidates)}
+    ips = {ip for ip, _ in counted}
+    known = {link.index: link for link in facts.links}
+    found: dict[tuple[bool, int, int], LeftOut] = {}
+    for host in facts.addresses:
+        link = known.get(host.index)
+        if (host.ip, host.index) in counted or (link and link.loopback and host.ip in ips):
+            continue
+        why = _why_not(host)
+        if why is None:
+            why = _why_link_does_not(link, ignore, facts) if link else _NO_LINK
+            if why is None or (why is _LOOPBACK_LINK and host.ip in may_count):
+                why = _BEYOND
+        found[why.rule == "A2", host.index, host.number] = LeftOut(host.ip, link.name if link else "", why)
+    return [found[place] for place in sorted(found)]
 
 
 def eligible_links(facts: NetworkFacts, ignore: tuple[str, ...]) -> tuple[Link, ...]:
     """The links whose addresses count (A1, A3), also those that have none yet; the first 64 (A4), by index."""
-    links = {link.index: link for link in facts.links if _link_counts(link, ignore, facts)}
+    links = _links_that_count(facts, ignore)
     first = nsmallest(MAX_ADDRESSES, links, key=_Order(facts, links).of_link)
     return tuple(links[index] for index in sorted(first))
 
@@ -141,13 +189,22 @@ def families(facts: NetworkFacts) -> frozenset[int]:
 _NUMBER: Callable[[HostAddress], int] = attrgetter("number")
 
 
-def _link_counts(link: Link, ignore: tuple[str, ...], facts: NetworkFacts) -> bool:
-    """A1, A3. The default patterns only guess by the name: the kernel's choice for the outside outweighs them."""
-    if not link.usable or link.loopback:
-        return False
-    if not _ignored(link.name, ignore):
-        return True
-    return ignore == DEFAULT_IGNORE and any(choice.index == link.index for choice in facts.choices)
+def _links_that_count(facts: NetworkFacts, ignore: tuple[str, ...]) -> dict[int, Link]:
+    """A1, A3: by index."""
+    return {link.index: link for link in facts.links if _why_link_does_not(link, ignore, facts) is None}
+
+
+def _why_link_does_not(link: Link, ignore: tuple[str, ...], facts: NetworkFacts) -> Why | None:
+    """A1, A3: why no address counts on this link; None: they may.
+
+    The default patterns only guess by the name: the kernel's choice for the outside outweighs them.
+    """
+    if link.loopback:
+        return _LOOPBACK_LINK
+    leads_out = ignore == DEFAULT_IGNORE and any(choice.index == link.index for choice in facts.choices)
+    if not leads_out and _ignored(link.name, ignore):
+        return _IGNORED
+    return None if link.usable else _LINK_DOWN
 
 
 @lru_cache(maxsize=1024)
@@ -156,11 +213,29 @@ def _ignored(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _may_count(host: HostAddress) -> bool:
-    """A1, A2: whether this address counts on a link that does."""
-    if host.scope != RT_SCOPE_UNIVERSE or host.flags & _UNUSABLE or not host.preferred:
-        return False
-    return not _never.reason(host.number)
+def _why_not(host: HostAddress) -> Why | None:
+    """A1, A2: why this address does not count, whatever its link; None: it does on a link that does."""
+    never = _never.reason(host.number)
+    if never:
+        return Why("A2", never)
+    if host.flags & _UNUSABLE or not host.preferred:
+        if host.flags & IFA_F_DADFAILED:
+            return _DADFAILED
+        return _TENTATIVE if host.flags & IFA_F_TENTATIVE else _DEPRECATED
+    return None if host.scope == RT_SCOPE_UNIVERSE else _NOT_GLOBAL
+
+
+def _candidates(facts: NetworkFacts, links: dict[int, Link]) -> list[HostAddress]:
+    """A1, A2: the addresses that count on these links, however many they are."""
+    # an IPv4 address may be on a link twice, with two masks
+    unique = {(one.number, one.index): one for one in facts.addresses if one.index in links and _why_not(one) is None}
+    candidates = [*unique.values()]
+    return [*candidates, *_on_loopback(facts, links, candidates)]
+
+
+def _first(facts: NetworkFacts, links: dict[int, Link], candidates: Iterable[HostAddress]) -> list[HostAddress]:
+    """A3, A4: the first 64, in their order."""
+    return nsmallest(MAX_ADDRESSES, candidates, key=_Order(facts, links).of)
 
 
 def _on_loopback(facts: NetworkFacts, links: dict[int, Link], others: Iterable[HostAddress]) -> Iterator[HostAddress]:
@@ -174,7 +249,7 @@ def _on_loopback(facts: NetworkFacts, links: dict[int, Link], others: Iterable[H
     loopback = {link.index for link in facts.links if link.loopback and link.usable}
     there = {(host.index, host.ip) for host in others if host.ip in leads_out}
     for host in facts.addresses:
-        if host.index in loopback and host.ip in leads_out and _may_count(host):
+        if host.index in loopback and host.ip in leads_out and _why_not(host) is None:
             index = leads_out[host.ip]
             if (index, host.ip) not in there:
                 there.add((index, host.ip))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
 from salsa_agent.bus.logind import SleepClock
 from salsa_agent.bus.system_bus import SystemBus
-from salsa_agent.core.addresses import eligible_links, families
+from salsa_agent.core.addresses import counting, eligible_links, families, left_out
 from salsa_agent.core.engine import Engine
 from salsa_agent.core.events import (
     Abandon,
@@ -38,8 +39,11 @@ from salsa_agent.resolver.resolver import Resolver
 from salsa_agent.smtp.verifier import Verifier
 from salsa_agent.system.machine_id import machine_identity
 from salsa_agent.system.supervision import Part
+from salsa_agent.wiring import log_messages as tell
 from salsa_agent.wiring.engine_loop import EngineLoop
 from salsa_agent.wiring.tasks import Work
+
+log = logging.getLogger("salsa-agent")
 
 
 class DrivenEngine:
@@ -64,6 +68,7 @@ class DrivenEngine:
         self._on_event = on_event
         self._ignore = settings.network.ignore
         self._facts: NetworkFacts | None = None
+        self._told_addresses = ""  # the last such line of the log
         self._verifier = Verifier(settings.verify)
         self._work = Work(self.resolver, self._verifier, self.post)
         self._nat = Nat(self._on_external_address, self.resolver.ask)
@@ -81,6 +86,7 @@ class DrivenEngine:
         self._link_infos.configure(settings)
         self._ignore = settings.network.ignore
         self._follow_links()
+        self._tell_addresses()
 
     def reread_nameservers(self) -> None:
         """Read the resolver configuration again."""
@@ -109,6 +115,7 @@ class DrivenEngine:
         self.resolver.families = families(facts)
         self._facts = facts
         self._follow_links()
+        self._tell_addresses()
         self._nameservers.reread_soon()
         self.post(FactsRead(facts))
 
@@ -116,9 +123,18 @@ class DrivenEngine:
         """Have those links followed whose addresses count (A1, A3)."""
         if self._facts is None:
             return
-        counting = eligible_links(self._facts, self._ignore)
-        self._nameservers.follow_links(link.index for link in counting)
-        self._link_infos.follow_links(counting)
+        links = eligible_links(self._facts, self._ignore)
+        self._nameservers.follow_links(link.index for link in links)
+        self._link_infos.follow_links(links)
+
+    def _tell_addresses(self) -> None:
+        """At debug: which addresses count, and why the others do not. A host may have 10,000; no other level pays."""
+        if self._facts is None or not log.isEnabledFor(logging.DEBUG):
+            return
+        line = tell.addresses_line(counting(self._facts, self._ignore), left_out(self._facts, self._ignore))
+        if line != self._told_addresses:
+            self._told_addresses = line
+            log.debug("%s", line)
 
     def _on_link_infos(self, infos: tuple[LinkInfo, ...]) -> None:
         self.post(LinkInfoRead(infos))

@@ -1,10 +1,15 @@
-"""What an operator's log says: one line for a change of the best relay, one for a round, questions at debug."""
+"""What an operator's log says: a line for a change of the best relay, one for a round, and at debug for the rest."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from salsa_agent.core.addresses import LOOPBACK, LeftOut
 from salsa_agent.core.events import Check, RoundEnded
-from salsa_agent.core.model import Answer, CheckResult, ListedRelay, Publication, Question, RelayKey
+from salsa_agent.core.model import Address, Answer, CheckResult, ListedRelay, Publication, Question, RelayKey
 from salsa_agent.text import host_port
+
+_MOST_ADDRESSES = 20  # of those that count, and of those that do not: a line must not be cut in its middle
 
 
 def best_line(said: Publication) -> str:
@@ -20,6 +25,24 @@ def round_line(ended: RoundEnded, said: Publication) -> str:
         f"round ({ended.cause}) decided in {ended.seconds * 1000:.0f} ms: addresses {ended.addresses}, "
         f"questions {ended.questions}, relays {len(said.relays)}, {said.state}"
     )
+
+
+def addresses_line(counting: Sequence[Address], left_out: Sequence[LeftOut]) -> str:
+    """The host's addresses that count (rules A), and the others with the rule that leaves them out.
+
+    Those that are loopback by themselves (A2) are on every host, and left unsaid.
+    """
+    count = [f"{one.ip} on {one.interface}" for one in counting]
+    others = [one for one in left_out if one.why.reason != LOOPBACK]
+    shown = [f"{one.ip} on {one.interface}: {one.why.rule} ({one.why.reason})" for one in others[:_MOST_ADDRESSES]]
+    line = f"addresses that count: {_enumerated(count, len(count))}"
+    return f"{line}; left out: {_enumerated(shown, len(others))}" if others else line
+
+
+def _enumerated(shown: Sequence[str], count: int) -> str:
+    """The first of `count` things, and how many there are besides."""
+    more = count - len(shown[:_MOST_ADDRESSES])
+    return ", ".join(shown[:_MOST_ADDRESSES]) + (f" and {more:,} more" if more else "") if count else "none"
 
 
 def question_line(question: Question, answer: Answer) -> str:

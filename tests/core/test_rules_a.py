@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from salsa_agent.core.addresses import counting, eligible_links, own
+from salsa_agent.core.addresses import counting, eligible_links, left_out, own
 from salsa_agent.core.model import Address, DefaultRoute, HostAddress, Link, NetworkFacts, RouteChoice, number_of
 from salsa_agent.core.settings import DEFAULT_IGNORE
 from tests.core.sim import ETH0, facts, host
@@ -16,7 +16,17 @@ TUN0 = Link(4, "tun0", usable=True)
 
 
 def order(state: NetworkFacts, ignore: tuple[str, ...] = DEFAULT_IGNORE) -> list[str]:
-    return [str(address.ip) for address in counting(state, ignore)]
+    """The addresses that count; of each other one is known why it does not."""
+    found = [str(address.ip) for address in counting(state, ignore)]
+    rest = [str(one.ip) for one in left_out(state, ignore)]
+    assert sorted({*found, *rest}) == sorted({str(one.ip) for one in state.addresses})
+    assert not set(found) & set(rest)
+    return found
+
+
+def why(state: NetworkFacts, ignore: tuple[str, ...] = DEFAULT_IGNORE) -> list[str]:
+    """Why the others do not count."""
+    return [f"{one.ip} on {one.interface}: {one.why.rule} {one.why.reason}" for one in left_out(state, ignore)]
 
 
 def test_a1_a_global_address_on_a_usable_link_counts() -> None:
@@ -61,6 +71,42 @@ def test_a1_an_address_on_loopback_does_not_count_through_a_link_that_does_not()
         assert order(facts(host("203.0.113.1", index=1), links=[LO, link], choices=chosen)) == []
     ignored = facts(host("203.0.113.1", index=1), links=[LO, ETH0], choices=chosen)
     assert order(ignored, ignore=("eth*",)) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        (host("2001:db8::1", flags=0x80 | 0x20), "deprecated"),
+        (host("2001:db8::1", preferred=False), "deprecated"),
+        (host("2001:db8::1", flags=0x40), "tentative"),
+        (host("2001:db8::1", flags=0x40 | 0x20), "tentative"),
+        (host("2001:db8::1", flags=0x40 | 0x08), "duplicate"),
+        (host("2001:db8::1", scope=253), "its scope is not global"),
+    ],
+)
+def test_a1_why_an_address_that_is_not_in_use_does_not_count(address: HostAddress, reason: str) -> None:
+    assert why(facts(address, "192.0.2.1")) == [f"2001:db8::1 on eth0: A1 {reason}"]
+
+
+def test_a1_why_no_address_of_a_link_counts() -> None:
+    down, lo = Link(2, "eth0", usable=False), Link(1, "lo", usable=True, loopback=True)
+    state = facts("192.0.2.1", host("203.0.113.1", index=1), host("192.0.2.9", index=9), links=[lo, down])
+    assert why(state) == [
+        "203.0.113.1 on lo: A1 the loopback link",
+        "192.0.2.1 on eth0: A1 its link is down or without carrier",
+        "192.0.2.9 on : A1 its link is not known",
+    ]
+
+
+def test_a2_why_special_addresses_do_not_count_comes_last() -> None:
+    lo, bridge = Link(1, "lo", usable=True, loopback=True), Link(7, "docker0", usable=False)  # it has no container yet
+    others = [host("127.0.0.1", index=1), host("172.17.0.1", index=7), host("fe80::1", index=7)]
+    assert why(facts("192.0.2.1", "fe80::2", *others, links=[lo, ETH0, bridge])) == [
+        "172.17.0.1 on docker0: A3 network.ignore",
+        "127.0.0.1 on lo: A2 loopback",
+        "fe80::2 on eth0: A2 link-local",
+        "fe80::1 on docker0: A2 link-local",
+    ]
 
 
 @pytest.mark.parametrize("flag", [0x08, 0x20, 0x40])
@@ -130,9 +176,19 @@ def test_a3_the_patterns_are_the_administrators() -> None:
 
 
 def test_a3_at_most_the_first_64() -> None:
-    many = order(facts(*(f"10.0.{i // 200}.{i % 200 + 1}" for i in range(300))))
+    state = facts(*(f"10.0.{i // 200}.{i % 200 + 1}" for i in range(300)))
+    many = order(state)
     assert len(many) == 64
     assert many[0] == "10.0.0.1"
+    assert len(why(state)) == 300 - 64
+    assert why(state)[0] == "10.0.0.65 on eth0: A3 beyond the first 64"
+
+
+def test_a3_an_address_on_loopback_may_be_beyond_the_first_64() -> None:
+    source = ip_address("203.0.113.1")
+    hosts = [f"2001:db8::{i:x}" for i in range(1, 65)]  # which go before IPv4 addresses
+    state = facts(*hosts, host("203.0.113.1", index=1), links=[LO, ETH0], choices=[RouteChoice(2, 2, source)])
+    assert why(state) == ["203.0.113.1 on lo: A3 beyond the first 64"]
 
 
 def test_a3_of_many_links_the_first_64_in_the_order_of_a4_are_looked_at() -> None:

@@ -207,6 +207,19 @@ def test_a3_container_bridges_do_not_count(world: World, bridge: str) -> None:
     assert world.best == f"{HOME}:25"  # but C4 knows the address
 
 
+def test_a3_the_debug_log_says_which_addresses_count_and_why_others_do_not(world: World) -> None:
+    agent = world.agent(CONFIG, "--log-level", "debug")
+    agent.wait_for("debug: addresses that count: none\n")
+    world.host.ip("link", "add", "docker0", "type", "bridge")
+    world.host.ip("addr", "add", "172.17.0.1/16", "dev", "docker0")
+    world.host.ip("addr", "add", f"{V6}::1/64", "dev", "up0", "nodad", "preferred_lft", "0")
+    world.join("165.154.15.1")
+    agent.wait_for(
+        f"debug: addresses that count: 165.154.15.1 on up0; left out: {V6}::1 on up0: A1 (deprecated), "
+        "172.17.0.1 on docker0: A3 (network.ignore)\n"
+    )
+
+
 def test_c6_the_same_relay_through_two_addresses_is_listed_once(world: World) -> None:
     world.join("165.154.15.1")
     world.host.ip("addr", "add", "165.154.16.9/24", "dev", "up0")

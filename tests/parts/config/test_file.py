@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -16,20 +16,18 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from salsa_agent.config import file as config
+from salsa_agent.config.keys import Forms
 from salsa_agent.config.values import relay
 from salsa_agent.core.model import RelayKey, Server, SrvEntry
 from salsa_agent.core.settings import (
     DEFAULT_IGNORE,
     Dns,
     InetEndpoint,
-    Network,
-    Policy,
     Sender,
     Settings,
     Site,
     TrustedServer,
     UnixEndpoint,
-    Verify,
 )
 from salsa_agent.text import host_port
 
@@ -43,8 +41,12 @@ def settings(text: str, **environ: str) -> Settings:
 
 def get(text: str) -> Any:
     """What the one `table.key = value` of the text became."""
-    name = text.partition(" ")[0]
-    value: Any = settings(text)
+    return value_of(settings(text), text.partition(" ")[0])
+
+
+def value_of(read: Settings, name: str) -> Any:
+    """The value of this key."""
+    value: Any = read
     flat = {
         "static.relays": "static_relays",
         "smtp.port": "smtp_port",
@@ -71,20 +73,81 @@ def file(tmp_path: Path) -> Path:
 # --- defaults
 
 
-def test_the_defaults() -> None:
-    assert settings("") == Settings(
-        static_relays=(),
-        smtp_port=25,
-        network=Network(DEFAULT_IGNORE, (32, 24, 16), (128, 64, 56, 48, 32), "off", None),
-        dns=Dns((), 2.0, 2, ()),
-        verify=Verify(True, 10.0, 1800, "off", ""),
-        policy=Policy(("*",), (), "none", True),
-        output_directory="",
-        postfix_listen=(),
-        sites=(),
-        senders=(),
-        srv_targets=(),
-    )
+DEFAULTS = {
+    "static.relays": (),
+    "network.ignore": DEFAULT_IGNORE,
+    "network.ipv4_levels": (32, 24, 16),
+    "network.ipv6_levels": (128, 64, 56, 48, 32),
+    "network.nat": "off",
+    "network.stun_server": None,
+    "dns.servers": (),
+    "dns.timeout": 2.0,
+    "dns.attempts": 2,
+    "dns.trust_ad": (),
+    "dns.case_randomization": True,
+    "dns.srv": False,
+    "smtp.port": 25,
+    "srv.targets": (),
+    "verify.enabled": True,
+    "verify.timeout": 10.0,
+    "verify.interval": 1800,
+    "verify.tls": "off",
+    "verify.recipient": "",
+    "policy.allow": ("*",),
+    "policy.deny": (),
+    "policy.require": "none",
+    "policy.internal": True,
+    "output.directory": "",
+    "postfix.listen": (),
+}
+ENTRY_DEFAULTS = {
+    "site.prefix": (),
+    "site.interface": (),
+    "site.domain": (),
+    "site.connection": (),
+    "site.relays": (),
+    "site.use": "first",
+    "sender.network": "never",
+}
+NO_DEFAULT = ["site.name", "sender.address", "sender.relays"]
+
+
+def covers(seen: Iterable[str], tables: Mapping[str, Forms], what: str) -> None:
+    """Fail with a line for each key that the tests have forgotten."""
+    forgotten = sorted({f"{table}.{key}" for table, keys in tables.items() for key in keys} - {*seen})
+    assert not forgotten, "\n".join(f"{key}: add {what}" for key in forgotten)
+
+
+def test_every_key_has_its_default_its_good_and_its_bad_values_here() -> None:
+    covers(DEFAULTS, config.KEYS, "its default to DEFAULTS")
+    covers([*ENTRY_DEFAULTS, *NO_DEFAULT], config.ENTRY_KEYS, "its default to ENTRY_DEFAULTS, or the key to NO_DEFAULT")
+    good = [text.partition(" ")[0] for text, value in GOOD if value != DEFAULTS.get(text.partition(" ")[0])]
+    covers(good, config.KEYS, "a value that is not its default to GOOD")
+    entries = {"site": tomllib.loads(SITES)["site"], "sender": tomllib.loads(SENDERS)["sender"]}
+    given = [f"{table}.{key}" for table, some in entries.items() for one in some for key in one]
+    covers(given, config.ENTRY_KEYS, "a good value to SITES or SENDERS")
+    covers([key for key, _ in BAD], config.KEYS, "bad values to BAD")
+    bad = [f"site.{key}" for key, _ in BAD_SITES] + [f"sender.{key}" for key, _ in BAD_SENDERS]
+    covers(bad, config.ENTRY_KEYS, "bad values to BAD_SITES or BAD_SENDERS")
+
+
+@pytest.mark.parametrize("key", DEFAULTS)
+def test_the_default_of_a_key(key: str) -> None:
+    assert value_of(settings(""), key) == DEFAULTS[key]
+    assert type(value_of(settings(""), key)) is type(DEFAULTS[key])
+
+
+def test_the_defaults_of_the_keys_of_entries() -> None:
+    by_prefix = settings('[[site]]\nname = "a"\nprefix = ["::/0"]\nrelays = ["b"]').sites[0]
+    by_interface = settings('[[site]]\nname = "a"\ninterface = ["*"]\nuse = "only"').sites[0]
+    sender = settings('[[sender]]\naddress = ["*"]\nrelays = ["b"]').senders[0]
+    for key, value in ENTRY_DEFAULTS.items():
+        one = {"site.prefix": by_interface, "site.relays": by_interface, "sender.network": sender}.get(key, by_prefix)
+        assert getattr(one, key.partition(".")[2]) == value, key
+
+
+def test_the_defaults_without_a_file() -> None:
+    assert settings("") == Settings()
     assert " ".join(DEFAULT_IGNORE) == (
         "docker* br-" + "[0-9a-f]" * 12 + " veth* virbr* vnet* cni* flannel* cali* podman* lxc* lxd* incus* vmnet* "
         "vboxnet* cilium* nodelocaldns hassio nerdctl* cbr* kube-* waydroid* ovn-k8s-*"
@@ -190,6 +253,8 @@ BAD = [
     ),
     ("dns.timeout", ["0.09", "30.1", "0", "-1", "nan", "inf", "-inf", "true", '"2"', "[2]", f"0x{'f' * 5000}"]),
     ("dns.attempts", ["0", "6", "2.0", "true", '"2"']),
+    ("dns.case_randomization", ["1", '"no"', "[]"]),
+    ("dns.srv", ["1", '"on"', "[]"]),
     ("dns.trust_ad", ['["localhost"]', '["*"]', "[1]", '["[127.0.0.1]:53"]']),
     ("smtp.port", ["0", "65536", "-25", "25.0", "true", '"25"', f"0x{'f' * 5000}"]),
     ("verify.enabled", ["1", "0", '"true"', "[]"]),
@@ -291,23 +356,25 @@ def test_the_output_directory_is_the_runtime_directory_if_none_is_set() -> None:
 HOME = '[[site]]\nname = "home"\ndomain = ["home.example"]\nrelays = ["smtp"]\n'
 
 
+SITES = """\
+smtp.port = 26
+[[site]]
+name = "office"
+prefix = ["10.1.0.0/16", "2001:DB8:1::/48", "192.0.2.7"]
+interface = ["wlan*", "eth0"]
+domain = ["Corp.Example.", "."]
+connection = ["Office Wi-Fi", "5f0e9dd4-9cbb-4bd1-9a3c-5b0f0e9d9cbb"]
+relays = ["mail.corp.example", "mail.corp.example:26", "[2001:db8::1]:587", "srv:corp.example"]
+use = "last"
+[[site]]
+name = "hotel"
+interface = ["*"]
+use = "only"
+"""
+
+
 def test_c10_a_site_with_all_its_keys() -> None:
-    text = """
-        smtp.port = 26
-        [[site]]
-        name = "office"
-        prefix = ["10.1.0.0/16", "2001:DB8:1::/48", "192.0.2.7"]
-        interface = ["wlan*", "eth0"]
-        domain = ["Corp.Example.", "."]
-        connection = ["Office Wi-Fi", "5f0e9dd4-9cbb-4bd1-9a3c-5b0f0e9d9cbb"]
-        relays = ["mail.corp.example", "mail.corp.example:26", "[2001:db8::1]:587", "srv:corp.example"]
-        use = "last"
-        [[site]]
-        name = "hotel"
-        interface = ["*"]
-        use = "only"
-    """
-    assert settings(text).sites == (
+    assert settings(SITES).sites == (
         Site(
             "office",
             (ip_network("10.1.0.0/16"), ip_network("2001:db8:1::/48"), ip_network("192.0.2.7")),
@@ -321,18 +388,20 @@ def test_c10_a_site_with_all_its_keys() -> None:
     )
 
 
+SENDERS = """\
+smtp.port = 26
+[[sender]]
+address = ["*@Home.example", "Me@Work.example"]
+relays = ["smtp.home.example", "srv:home.example", "other.example:25"]
+network = "last"
+[[sender]]
+address = ["*"]
+relays = ["a"]
+"""
+
+
 def test_c11_a_relay_of_a_sender_has_port_587_whatever_smtp_port() -> None:
-    text = """
-        smtp.port = 26
-        [[sender]]
-        address = ["*@Home.example", "Me@Work.example"]
-        relays = ["smtp.home.example", "srv:home.example", "other.example:25"]
-        network = "last"
-        [[sender]]
-        address = ["*"]
-        relays = ["a"]
-    """
-    assert settings(text).senders == (
+    assert settings(SENDERS).senders == (
         Sender(
             ("*@home.example", "me@work.example"),
             (RelayKey("smtp.home.example", 587), SrvEntry("home.example"), RelayKey("other.example", 25)),

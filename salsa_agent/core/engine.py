@@ -137,6 +137,7 @@ class Engine:
         return []
 
     def _take_settings(self, settings: Settings) -> list[Command]:
+        """D8: a change of `[verify]` voids all verdicts."""
         commands: list[Command] = self._checks.clear() if settings.verify != self.settings.verify else []
         commands += self._network.read_settings(settings)
         self._progress.supersede(Request("reload"))

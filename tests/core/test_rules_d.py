@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
+
 from salsa_agent.core.events import FactsRead, SettingsRead
 from salsa_agent.core.model import DefaultRoute, RelayKey, Source, Verdict
 from salsa_agent.core.settings import Settings, Verify
 from salsa_agent.core.verification import BUDGET
-from tests.core.sim import DEAD, FAILED, OK, World, at, facts, mx
+from tests.core.sim import DEAD, FAILED, NO_CERTIFICATE, OK, World, at, facts, mx
 
 SMTP = RelayKey("smtp.clear.net.nz", 25)
 HOME = Settings(static_relays=(SMTP,))
@@ -236,6 +238,48 @@ def test_d8_refresh_verifies_all() -> None:
     world.refresh()
     assert checked(world)[seen:][:2] == [NOC, VERTEX]
     assert world.best == f"{VERTEX}:25"
+
+
+@pytest.mark.parametrize("verify", [Verify(tls="offered"), Verify(recipient="post@example.net"), Verify(interval=60)])
+def test_d8_a_reload_that_changes_verify_voids_all_verdicts(verify: Verify) -> None:
+    world = story()
+    world.start("165.154.15.1")
+    before, seen = world.said, len(world.checked)
+    world.mute = {NOC, VERTEX}
+    world.send(SettingsRead(replace(HOME, verify=verify)))
+    assert checked(world)[seen:][:2] == [NOC, VERTEX]
+    assert world.said == before
+    world.speak(NOC)
+    assert world.best == f"{NOC}:25"
+    assert verdicts(world)[VERTEX] == "unverified"
+    world.speak(VERTEX)
+    assert verdicts(world)[VERTEX] == "ok"
+
+
+def test_d8_a_reload_that_changes_verify_ends_what_runs_and_starts_delays_over() -> None:
+    world = story()
+    world.relays[NOC] = NO_CERTIFICATE  # D9: again after 5 min, then 10 min
+    world.start("165.154.15.1")
+    world.pass_time(400)
+    world.mute = {NOC}
+    world.send(SettingsRead(replace(HOME, verify=Verify(timeout=9.0))))
+    [running] = [check for check in world.conversing.values() if check.key.host == NOC]
+    world.send(SettingsRead(replace(HOME, verify=Verify(timeout=8.0))))
+    assert running not in world.conversing.values()
+    world.mute = set()
+    world.speak(NOC)
+    seen = checked(world).count(NOC)
+    world.pass_time(340)
+    assert checked(world).count(NOC) == seen + 1
+
+
+def test_d8_any_other_reload_leaves_verdicts_as_they_are() -> None:
+    world = story()
+    world.start("165.154.15.1")
+    seen = len(world.checked)
+    world.send(SettingsRead(replace(HOME, static_relays=(RelayKey("192.0.2.99", 25),))))
+    assert checked(world)[seen:] == []
+    assert [verdicts(world)[name] for name in (NOC, VERTEX)] == ["ok", "ok"]
 
 
 def test_d1_a_relay_is_spoken_to_from_a_budget() -> None:

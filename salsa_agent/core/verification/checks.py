@@ -72,7 +72,7 @@ class Checks:
         return commands
 
     def clear(self) -> list[Command]:
-        """What is asked of a relay changed: no old verdict says anything."""
+        """What is asked of a relay changed: no old verdict says anything (D8)."""
         commands = [command for record in self._records.values() for command in self._places.abandon(record)]
         commands += self._places.end_lingering()
         self._records.clear()

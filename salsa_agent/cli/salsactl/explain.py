@@ -31,9 +31,11 @@ async def _run(given: Namespace) -> int:
             return EX_OK
         properties = await agent.properties()
     to, now = page(), time.time()
+    asked = found.get("questions", [])
     blocks = [
         show_relays.summary(to, properties, now),
-        *show_questions.questions(to, found.get("questions", []), properties["Addresses"]),
+        [] if asked else ["No question was asked."],
+        *show_questions.questions(to, asked, properties["Addresses"]),
         show_questions.dropped(to, found.get("dropped", [])),
         show_relays.relays(to, properties["Relays"], now, properties),
         show_relays.senders(to, properties["Senders"]),

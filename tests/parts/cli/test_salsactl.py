@@ -178,8 +178,17 @@ async def test_explain_shows_each_question_and_each_drop(bus: Bus) -> None:
         assert re.search(r"A +found +NOERROR +10\.0\.0\.53 +1\.2 s +60 +noc\.tor\.hookup\.net", out)
         assert re.search(r"C4 +mail\.tor\.hookup\.net +has the own address 165\.154\.15\.1", out)
         assert re.search(r"C2 +localhost +a single label", out)
+        assert "No question" not in out
+
+
+async def test_explain_says_so_where_nothing_was_asked(bus: Bus) -> None:
+    """As on a host that is offline (E6): it said what status says, and not that this is all."""
+    async with serving(bus, say.NOTHING) as agent:
         agent.requests.explanation = Explanation([], [])
-        assert (await ctl(bus, "explain")).status == 0
+        done = await ctl(bus, "explain")
+        assert done.out.endswith("State  offline: no address that counts\n\nNo question was asked.\n")
+        assert (done.status, done.err) == (0, "")
+        assert json.loads((await ctl(bus, "explain", "--json")).out) == {"questions": [], "dropped": []}
 
 
 # --- what is written for a terminal

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import pytest
 
+from salsa_agent.core.model import RelayKey, Verdict
+from salsa_agent.core.settings import Verify
+from salsa_agent.smtp.verifier import Verifier
+from tests.lab.smtpserver import BEHAVIOURS, SmtpServer
 from tests.lab.whole import HOME
 from tests.torture import aiming, attacks, bus, dns, kernel, machine, relays  # noqa: F401  # fill the table
 from tests.torture.soak import Grown, Sample, judge, soak
@@ -52,6 +57,15 @@ def test_a_fault_is_stood(site: Site, name: str) -> None:
     else:
         row = run(one, site, slack=SLACK, scale=SCALE)
     assert row.failure == ""
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+async def test_the_best_relay_s_faults_are_those_that_fail_a_check(name: str) -> None:
+    """Or else a fault that is none is waited for in vain, and seen by the whole of `./run torture` alone."""
+    async with SmtpServer(answers=name) as server:
+        verifier = Verifier(Verify(timeout=2.0))
+        result = await verifier.check(RelayKey("relay.example", server.port), (ip_address("127.0.0.1"),))
+    assert (result.verdict is Verdict.FAILED) == (name in relays.FAULTY)
 
 
 def test_names_of_faults_are_unique() -> None:

@@ -15,17 +15,23 @@ from salsa_agent.wiring.driven_engine import DrivenEngine
 from tests.core.sim import ETH0, facts, host
 
 
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[NetworkFacts], None]]:
+    """The engine's driver of the kernel is away; what it would call with its facts stands here."""
+    told: list[Callable[[NetworkFacts], None]] = []
+    monkeypatch.setattr(driven_engine, "Netlink", told.append)
+    return told
+
+
 async def test_a3_links_that_count_after_a_reload_are_followed_though_the_kernel_says_nothing_new(
-    monkeypatch: pytest.MonkeyPatch,
+    kernel: list[Callable[[NetworkFacts], None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the name servers of such a link would not be known (F1), nor its domains and its connection (F4)."""
-    kernel: list[Callable[[NetworkFacts], None]] = []
     followed: list[list[int]] = []
 
     def follow(_: NameserverMonitor, links: Iterable[int]) -> None:
         followed.append(list(links))
 
-    monkeypatch.setattr(driven_engine, "Netlink", kernel.append)
     monkeypatch.setattr(NameserverMonitor, "follow_links", follow)
     driven = DrivenEngine(Settings(network=Network(ignore=("tun*",))))
     kernel[0](NetworkFacts(links=frozenset((Link(2, "up0", True), Link(3, "tun0", True)))))
@@ -36,10 +42,8 @@ async def test_a3_links_that_count_after_a_reload_are_followed_though_the_kernel
 
 
 async def test_a3_at_debug_the_log_says_once_for_each_change_which_addresses_count_and_why_others_do_not(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    kernel: list[Callable[[NetworkFacts], None]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    kernel: list[Callable[[NetworkFacts], None]] = []
-    monkeypatch.setattr(driven_engine, "Netlink", kernel.append)
     driven = DrivenEngine(Settings())
     caplog.set_level(logging.DEBUG, "salsa-agent")
     bridge = Link(7, "docker0", usable=True)
@@ -58,10 +62,9 @@ async def test_a3_at_debug_the_log_says_once_for_each_change_which_addresses_cou
 
 
 async def test_above_debug_nobody_looks_why_an_address_does_not_count(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    kernel: list[Callable[[NetworkFacts], None]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A host may have 10,000 addresses, and a storm of changes."""
-    kernel: list[Callable[[NetworkFacts], None]] = []
     asked: list[object] = []
 
     def seen(*given: object) -> list[object]:
@@ -70,7 +73,6 @@ async def test_above_debug_nobody_looks_why_an_address_does_not_count(
 
     for name in ("counting", "left_out"):
         monkeypatch.setattr(driven_engine, name, seen)
-    monkeypatch.setattr(driven_engine, "Netlink", kernel.append)
     driven = DrivenEngine(Settings())
     for level, looked in ((logging.INFO, 0), (logging.DEBUG, 2)):
         caplog.set_level(level, "salsa-agent")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from salsa_agent.bus import convert, interface
 from salsa_agent.bus.codec import Value, encode
 from salsa_agent.core.model import ListedRelay, Publication, SenderChoice
+from salsa_agent.core.publication import without_expires
 
 _FAR = 1e9  # a moment of the engine that lies after 1970 whatever the realtime clock shows
 
@@ -106,18 +107,19 @@ def best_relay_changed(before: Publication, now: Publication) -> bool:
     return (before.best.host, before.best.port) != (now.best.host, now.best.port)
 
 
-def _same_but_for_expires(before: tuple[ListedRelay, ...], now: tuple[ListedRelay, ...]) -> bool:
-    """Whether these lists are the same to a follower: a moved `expires` alone is no change (rule H1)."""
+def _same_list(before: tuple[ListedRelay, ...], now: tuple[ListedRelay, ...]) -> bool:
+    """Whether these lists are the same to a follower (rule H1)."""
     return len(before) == len(now) and all(map(_same, before, now))
 
 
 def _same(before: ListedRelay, now: ListedRelay) -> bool:
-    return before == now or (before.relay.key == now.relay.key and _lasting(before) == _lasting(now))
+    return before == now or (before.relay.key == now.relay.key and _told(before) == _told(now))
 
 
-def _lasting(listed: ListedRelay) -> ListedRelay:
+def _told(listed: ListedRelay) -> ListedRelay:
     # what an entry is spoken to at is not published either
-    return listed._replace(relay=listed.relay._replace(expires=None, addresses=()))
+    lasting = without_expires(listed)
+    return lasting._replace(relay=lasting.relay._replace(addresses=()))
 
 
 def _chosen(choices: tuple[SenderChoice, ...]) -> list[tuple[object, ...]]:
@@ -130,7 +132,7 @@ _DIFFERS: dict[str, Callable[[Publication, Publication], bool]] = {
     "BestRelayPort": lambda a, b: a.best.port != b.best.port,
     "BestRelaySource": lambda a, b: a.best.source != b.best.source,
     "BestRelayTls": lambda a, b: convert.tls_of(a.best, a.relays) != convert.tls_of(b.best, b.relays),
-    "Relays": lambda a, b: not _same_but_for_expires(a.relays, b.relays),
+    "Relays": lambda a, b: not _same_list(a.relays, b.relays),
     "Senders": lambda a, b: a.senders != b.senders and _chosen(a.senders) != _chosen(b.senders),
     "Addresses": lambda a, b: a.evidence != b.evidence,
     "State": lambda a, b: a.state != b.state,

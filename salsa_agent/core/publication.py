@@ -33,17 +33,18 @@ def all_lists_serve(publication: Publication, *, verified: bool) -> bool:
 
 
 def same_but_for_expires(before: Publication, now: Publication) -> bool:
-    """Whether nothing changed: a moved `expires` alone is no change (H1)."""
+    """Whether nothing changed between two publications (E1), in the sense of H1."""
     return _lasting(before) == _lasting(now) and before.dropped == now.dropped
 
 
+def without_expires(listed: ListedRelay) -> ListedRelay:
+    """An entry of a list as it is compared: a moved `expires` alone is no change (H1)."""
+    return listed._replace(relay=listed.relay._replace(expires=None))
+
+
 def _lasting(said: Publication) -> Publication:
-    senders = tuple(one._replace(relays=_without_expires(one.relays)) for one in said.senders)
-    return replace(said, relays=_without_expires(said.relays), senders=senders)
-
-
-def _without_expires(relays: tuple[ListedRelay, ...]) -> tuple[ListedRelay, ...]:
-    return tuple(listed._replace(relay=listed.relay._replace(expires=None)) for listed in relays)
+    senders = tuple(one._replace(relays=tuple(map(without_expires, one.relays))) for one in said.senders)
+    return replace(said, relays=tuple(map(without_expires, said.relays)), senders=senders)
 
 
 class Published:
